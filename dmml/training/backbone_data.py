@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,20 +16,23 @@ from dmml.progress_bars import progress_bar
 from dmml.tasks import Task
 from dmml.types import Bag
 
+if TYPE_CHECKING:
+    from dmml.data.module import MultimodalDataModule
 
-def patients_of_fit(data: Any) -> list[str]:
+
+def patients_of_fit(data: MultimodalDataModule) -> list[str]:
     """Return the patients to whom a backbone is fitted, in the order of its rows: training, then inner validation.
 
     Inner validation evaluates cross-fitted predictions, so its patients can take part in the fit.
 
     Args:
-        data: A `MultimodalDataModule` after `setup("fit")`.
+        data: The data module after `setup("fit")`.
     """
     return [*data.patients("train"), *data.patients("val")]
 
 
 def training_patients(
-    data: Any,
+    data: MultimodalDataModule,
     task: Task,
     fitted: Mapping[str, Any],
     magnifications: tuple[int, ...],
@@ -40,7 +43,7 @@ def training_patients(
     """Collect the input of `fit_backbone` for the patients in `patients_of_fit`.
 
     Args:
-        data: A `MultimodalDataModule` after `setup("fit")`.
+        data: The data module after `setup("fit")`.
         task: A task that was fitted to the same patients.
         fitted: The model's fitted values, with `gene_statistics` and `feature_statistics`.
         magnifications: Magnifications of the model.
@@ -67,7 +70,9 @@ def training_patients(
     )
 
 
-def _expression(data: Any, patients: list[str], statistics: Mapping[str, Any]) -> tuple[dict[str, Tensor], np.ndarray]:
+def _expression(
+    data: MultimodalDataModule, patients: list[str], statistics: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], np.ndarray]:
     """Return {subspace: (n, G)} standardised expression, and (n,) bool, whether a patient has RNA."""
     if data.rna is None or not statistics:
         return {}, np.zeros(len(patients), bool)
@@ -75,12 +80,14 @@ def _expression(data: Any, patients: list[str], statistics: Mapping[str, Any]) -
     return values, np.array([data.has_expression(patient) for patient in patients])
 
 
-def _passes(data: Any, patients: list[str], m: int, mean: np.ndarray, max_tokens: int) -> Callable[[], Iterator[Bag]]:
+def _passes(
+    data: MultimodalDataModule, patients: list[str], m: int, mean: np.ndarray, max_tokens: int
+) -> Callable[[], Iterator[Bag]]:
     """Return a function that starts a new pass over the patients at one magnification."""
 
     def bags() -> Iterator[Bag]:
-        named = progress_bar(patients, f"backbone, {m}x", unit="patient")
-        for patient_id in named:
+        progress = progress_bar(patients, f"backbone, {m}x", unit="patient")
+        for patient_id in progress:
             yield _bag(data.reader.read(patient_id), m, mean, max_tokens)
 
     return bags
@@ -90,8 +97,8 @@ def _bag(patient: Patient, m: int, mean: np.ndarray, max_tokens: int) -> Bag:
     """Return a (1, N, D) bag, N ≤ max_tokens; a patient without tokens at the magnification has one masked token."""
     features = patient.features.get(m)
     if features is None or not len(features):
-        nothing = torch.zeros(1, 1, dtype=torch.long)
-        return Bag(torch.zeros(1, 1, len(mean)), torch.zeros(1, 1, 2), nothing.bool(), nothing, n_slides=1)
+        index = torch.zeros(1, 1, dtype=torch.long)
+        return Bag(torch.zeros(1, 1, len(mean)), torch.zeros(1, 1, 2), index.bool(), index, n_slides=1)
     rows = even_rows(len(features), max_tokens, (0, m), patient.patient_id)
     x = fill_missing(torch.from_numpy(np.array(features[rows])).unsqueeze(0), torch.from_numpy(mean))
     position, slide = np.array(patient.position[m][rows]), np.array(patient.slide[m][rows])

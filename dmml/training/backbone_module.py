@@ -3,54 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from dmml.backbone.backbone import Backbone, BackboneOutput
+from dmml.backbone.backbone import Backbone, BackboneLayout, BackboneOutput
 from dmml.backbone.fit_backbone import CrossFitted, fit_backbone
 from dmml.backbone.slide_statistics import SlideStatistics
 from dmml.training.backbone_data import patients_of_fit, training_patients
 from dmml.training.checkpointing.packing import unpack
 from dmml.training.deep_share import SHARES, ShareScores, ShareSums
 from dmml.training.fitted_module import FittedModule
+from dmml.training.parts.cross_fitted_lookup import CrossFittedLookup
 from dmml.training.parts.programs import ProgramScores
 from dmml.types import Bag, Batch, SubspaceOutput
 
-
-class _CrossFittedLookup:
-    """Cross-fitted predictions, looked up by patient."""
-
-    def __init__(self, patients: Sequence[str], cross_fitted: CrossFitted):
-        self._row = {patient: row for row, patient in enumerate(patients)}
-        self._parts, self._programs = cross_fitted.parts, cross_fitted.programs
-
-    def knows(self, patients: Sequence[str]) -> bool:
-        """Whether predictions are stored for all of these patients."""
-        return all(patient in self._row for patient in patients)
-
-    def rows(self, patients: Sequence[str], known: Tensor) -> tuple[Tensor, dict[tuple[int, str], Tensor]]:
-        """Return the parts (B, 3, q) and programs {(m, s): (B, P)} of the given patients.
-
-        Args:
-            patients: Ids of B patients.
-            known: (B,) bool, whether a patient's RNA is read.
-        """
-        if self._parts.device != known.device:
-            self._parts = self._parts.to(known.device)
-            self._programs = {key: values.to(known.device) for key, values in self._programs.items()}
-        index = torch.tensor([self._row[patient] for patient in patients], device=known.device)
-        parts = self._parts[(~known).long(), index]
-        return parts, {key: values[index] for key, values in self._programs.items()}
+if TYPE_CHECKING:
+    from dmml.data.module import MultimodalDataModule
 
 
 class BackboneModule(FittedModule):
     """Module with a deep part on a backbone.
 
     The deep part is trained on what the backbone leaves unexplained: during a fit, the backbone's output for the
-    patients to whom it was fitted is replaced by its cross-fitted predictions. After each epoch the inner validation
+    patients of its fit is replaced by its cross-fitted predictions. After each epoch the inner validation
     patients decide by which share the deep part is multiplied, separately for the logits and for the programs
     (`ShareScores.choose`). The shares are saved with the weights of that epoch.
 
@@ -60,11 +38,13 @@ class BackboneModule(FittedModule):
     """
 
     backbone: Backbone | None
+    deep_share: Tensor
+    program_share: Tensor
     magnifications: tuple[int, ...]
     fitted: dict[str, Any]
     scores: ProgramScores
 
-    def _take_backbone(self, factory: Callable[[], Backbone] | None) -> None:
+    def _set_backbone(self, factory: Callable[[], Backbone] | None) -> None:
         """Build the backbone and register the buffers that a checkpoint fills."""
         self.backbone = None if factory is None else factory()
         if self.backbone is not None:
@@ -72,7 +52,7 @@ class BackboneModule(FittedModule):
             self.register_buffer("program_share", torch.ones(()))
             if self.fitted.get("backbone"):
                 self.backbone.build(self.fitted["backbone"])
-        self._cross_fitted: _CrossFittedLookup | None = None  # for the patients of the current fit; never saved
+        self._cross_fitted: CrossFittedLookup | None = None  # for the patients of the current fit; never saved
         self._share_sums: dict[str, ShareSums] = {}
         self._validated_logits: list[tuple[Tensor, dict[str, Tensor]]] = []
 
@@ -80,6 +60,11 @@ class BackboneModule(FittedModule):
     def has_backbone(self) -> bool:
         """Whether the model has a fitted backbone."""
         return self.backbone is not None and self.backbone.is_fitted
+
+    def _require_backbone(self) -> Backbone:
+        if self.backbone is None:
+            raise RuntimeError("the model has no backbone")
+        return self.backbone
 
     @property
     def _is_fitting(self) -> bool:
@@ -91,11 +76,11 @@ class BackboneModule(FittedModule):
         """Whether the backbone's model of the outcome reads RNA."""
         raise NotImplementedError
 
-    def _start_backbone(self, data: Any | None) -> None:
-        """Fit the backbone if the data can list its patients, which plain loaders cannot."""
+    def _start_backbone(self, data: MultimodalDataModule | None) -> None:
+        """Fit the backbone to the patients of the data module; plain loaders name no patients."""
         if self.backbone is None:
             return
-        if hasattr(data, "patients"):
+        if data is not None:
             self.fit_backbone(data)
         elif not self.has_backbone:
             rank_zero_warn(
@@ -103,17 +88,20 @@ class BackboneModule(FittedModule):
                 "without one; backbone=None says so and silences this"
             )
 
-    def fit_backbone(self, data: Any) -> None:
+    def fit_backbone(self, data: MultimodalDataModule) -> None:
         """Fit the backbone to the training and inner validation patients of a data module.
 
         Args:
-            data: A `MultimodalDataModule` after `setup("fit")`.
+            data: The data module after `setup("fit")`.
         """
         scores = self.scores if any(self.scores.sizes.values()) and self._predicts_programs() else None
-        self._cross_fit(data, self.backbone, self._reads_rna(), scores)
-        self.fitted["backbone"] = self.backbone.layout
+        backbone = self._require_backbone()
+        self._cross_fit(data, backbone, self._reads_rna(), scores)
+        self.fitted["backbone"] = backbone.layout
 
-    def _cross_fit(self, data: Any, backbone: Backbone, with_rna: bool, scores: ProgramScores | None = None) -> None:
+    def _cross_fit(
+        self, data: MultimodalDataModule, backbone: Backbone, with_rna: bool, scores: ProgramScores | None = None
+    ) -> None:
         """Fit a backbone, and keep each patient's cross-fitted prediction until the fit ends."""
         patients = training_patients(
             data, self.task, self.fitted, self.magnifications, backbone.max_tokens, scores, with_rna
@@ -131,7 +119,7 @@ class BackboneModule(FittedModule):
             patients: Patients to whom the backbone was fitted, in the order of the predictions.
             cross_fitted: Return value of `dmml.backbone.fit_backbone.fit_backbone`.
         """
-        self._cross_fitted = _CrossFittedLookup(patients, cross_fitted)
+        self._cross_fitted = CrossFittedLookup(patients, cross_fitted)
 
     def share_cross_fitted(self, other: BackboneModule) -> None:
         """Use another module's cross-fitted predictions until `on_fit_end`, as a teacher does in a student's fit."""
@@ -142,45 +130,51 @@ class BackboneModule(FittedModule):
         raise NotImplementedError
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Build the buffers of the checkpoint's backbone; their sizes depend on the patients to whom it was fitted."""
+        """Build the buffers of the checkpoint's backbone; their sizes depend on the patients of its fit."""
         super().on_load_checkpoint(checkpoint)
         layout = unpack((checkpoint["hyper_parameters"].get("fitted") or {}).get("backbone"))
         if self.backbone is not None and layout and layout != self.backbone.layout:
-            self.backbone.build(layout)
+            self.backbone.build(cast(BackboneLayout, layout))
             self.fitted["backbone"] = layout
 
     # ---- forward -----------------------------------------------------------------------------------------------
+
+    def _available(self, batch: Batch) -> Tensor:
+        """Return (M, B) bool, whether a patient has tokens at a magnification."""
+        none = torch.zeros_like(batch.has_expression)
+        return torch.stack([batch.bags[m].mask.any(1) if m in batch.bags else none for m in self.magnifications])
 
     def _uses_cross_fitted(self, batch: Batch) -> bool:
         """Whether cross-fitted predictions replace the backbone's output, so that it need not read the batch."""
         # `on_fit_end` is not called after an exception in a fit, and a later test must not use that fit's predictions.
         if self._trainer is not None and self.trainer.state.fn not in (None, "fit"):
             return False
-        return self._cross_fitted is not None and self._cross_fitted.knows(batch.patient_id)
+        return self._cross_fitted is not None and self._cross_fitted.has_all(batch.patient_id)
 
     def _backbone_statistics(self, batch: Batch) -> dict[str, SlideStatistics]:
         """Return {"10x": statistics module of that magnification, …}; {} if the backbone need not read this batch."""
-        return (
-            dict(self.backbone.statistics.items()) if self.has_backbone and not self._uses_cross_fitted(batch) else {}
-        )
+        if not self.has_backbone or self._uses_cross_fitted(batch):
+            return {}
+        return {name: cast(SlideStatistics, each) for name, each in self._require_backbone().statistics.items()}
 
     def _backbone_output(
-        self, batch: Batch, bags: Mapping[int, Bag], known: Tensor, statistics: Mapping[int, dict[str, Tensor]]
+        self, batch: Batch, bags: Mapping[int, Bag], reads_rna: Tensor, statistics: Mapping[int, dict[str, Tensor]]
     ) -> BackboneOutput | None:
         """Return the backbone's output, in a fit the cross-fitted one; None without a fitted backbone.
 
         Args:
             batch: The batch.
             bags: {m: Bag} of the batch.
-            known: (B,) bool, whether a patient's RNA is read.
+            reads_rna: (B,) bool, whether a patient's RNA is read.
             statistics: {m: {statistic: (B, columns)}}, computed by the modules of `_backbone_statistics`.
         """
         if not self.has_backbone:
             return None
-        if not self._uses_cross_fitted(batch):
-            return self.backbone.forward_from_statistics(statistics, bags, batch.expression, known)
-        parts, programs = self._cross_fitted.rows(batch.patient_id, known)
-        return self.backbone.output(parts, known, programs)
+        backbone = self._require_backbone()
+        if self._cross_fitted is None or not self._uses_cross_fitted(batch):
+            return backbone.forward_from_statistics(statistics, bags, batch.expression, reads_rna)
+        parts, programs = self._cross_fitted.rows(batch.patient_id, reads_rna)
+        return backbone.output(parts, reads_rna, programs)
 
     def _total_programs(
         self, deep: dict[tuple[int, str], Tensor], backbone: BackboneOutput | None
@@ -231,6 +225,8 @@ class BackboneModule(FittedModule):
     def _logits_at(self, share: float, output: SubspaceOutput, batch: Batch) -> Tensor:
         """Return the logits (B, C) that an output would have at another share of its deep part."""
         base = output.backbone_logits
+        if base is None:
+            raise RuntimeError("a model without a backbone has no share of a deep part")
         by_magnification = [base + share * (x - base) for x in output.logits_by_magnification.values()]
         return self.task.combine(torch.stack(by_magnification), self._available(batch))
 
@@ -238,15 +234,15 @@ class BackboneModule(FittedModule):
         """Choose the shares before the metrics of the epoch are logged."""
         if self._share_sums:
             share_scores = {name: sums.scores(self._over_processes) for name, sums in self._share_sums.items()}
-            chosen = self._choose_share(share_scores)
-            self.deep_share.fill_(SHARES[chosen])
+            index = self._choose_share(share_scores)
+            self.deep_share.fill_(SHARES[index])
             if "programs" in share_scores:
                 self.program_share.fill_(SHARES[share_scores["programs"].choose()])
             for logits, target in self._validated_logits:
                 if logits.shape[1]:
-                    self.validation_metrics.update(logits[chosen], target)
+                    self.validation_metrics.update(logits[index], target)
             # The loss is already the mean over all processes, so each process adds it with the same weight.
-            loss = self._validation_loss(share_scores, chosen)
+            loss = self._validation_loss(share_scores, index)
             self._validated = [torch.stack([loss, torch.ones_like(loss)])]
             self.log("val/deep_share", self.deep_share.clone(), reduce_fx="max", sync_dist=True)
         super().on_validation_epoch_end()
@@ -258,9 +254,9 @@ class BackboneModule(FittedModule):
         """Return the index of the share by which the deep part is multiplied."""
         return share_scores["likelihood"].choose()
 
-    def _validation_loss(self, share_scores: dict[str, ShareScores], chosen: int) -> Tensor:
+    def _validation_loss(self, share_scores: dict[str, ShareScores], index: int) -> Tensor:
         """Return the loss () by which epochs are compared: the mean negative log-likelihood at the chosen share."""
-        return -share_scores["likelihood"].mean[chosen]
+        return -share_scores["likelihood"].mean[index]
 
     def on_fit_end(self) -> None:
         """Drop the cross-fitted predictions; after a fit the backbone reads every batch."""

@@ -37,16 +37,17 @@ class BaselineNetwork(FittedModule):
         self._finish_init()
 
     def _build(self) -> None:
-        n_genes = {s: len(self.genes.get(s, [])) for s in SUBSPACES}
+        genes, n_features = self.genes or {}, self.n_features or 0
+        n_genes = {s: len(genes.get(s, [])) for s in SUBSPACES}
         if RNA in self._baseline.reads and not sum(n_genes.values()):
             raise InputError(
                 f"{self.network_name} reads RNA, and the data names none; give data.expression, or leave it out"
             )
-        if SLIDES in self._baseline.reads and not self.n_features:
+        if SLIDES in self._baseline.reads and not n_features:
             raise InputError(
                 f"{self.network_name} reads slides, and the data names none; give data.features, or leave it out"
             )
-        size = NetworkSize(self.n_features, n_genes, self.task.n_outputs, self.width, self.magnifications)
+        size = NetworkSize(n_features, n_genes, self.task.n_outputs, self.width, self.magnifications)
         self.network = self._baseline.build(size)
 
     def _take_features(self, data: MultimodalDataModule) -> None:

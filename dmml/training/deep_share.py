@@ -71,6 +71,8 @@ class ShareSums:
         Args:
             reduce: Function that sums a tensor over the processes.
         """
+        if self._sums is None:
+            raise RuntimeError("no batch was added")
         total, gain, square, count = reduce(self._sums)
         n = count[0].clamp_min(1)
         mean = gain / n

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from dmml.types import Batch, SubspaceOutput
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
+    from dmml.data.fitted_model import FittedModel
     from dmml.data.module import MultimodalDataModule
 
 CLASSES = ("task", "fusion", "expression_encoder", "backbone", "optimizer", "lr_scheduler")
@@ -62,7 +64,8 @@ class FittedModule(LoggedModule):
     def __init_subclass__(cls, **keywords: Any):
         """Show the arguments of the base classes in the signature of a subclass, where it has `**shared`."""
         super().__init_subclass__(**keywords)
-        cls.__signature__ = inspect.Signature(list(_arguments(cls).values()))
+        signature = inspect.Signature(list(_arguments(cls).values()))
+        setattr(cls, "__signature__", signature)  # noqa: B010 - type checkers know no such attribute of a class
 
     def __init__(
         self,
@@ -118,14 +121,20 @@ class FittedModule(LoggedModule):
         """Build the network; every dimension is known."""
         raise NotImplementedError
 
+    @property
+    def _data_module(self) -> MultimodalDataModule | None:
+        """The data module of the current run; None without one, as with plain loaders."""
+        data = getattr(self._trainer, "datamodule", None)
+        return data if hasattr(data, "train_patients_in_order") else None
+
     def setup(self, stage: str) -> None:
         """At fit, take missing arguments from the training data; otherwise check that the cohort fits the model."""
-        data = getattr(self._trainer, "datamodule", None)
+        data = self._data_module
         if stage == "fit":
             self.fit_to_data(data)
             self._build_if_possible()
-        elif hasattr(data, "check"):
-            data.check(self)
+        elif data is not None:
+            data.check(cast("FittedModel", self))
         if not self._is_built:
             raise InputError(
                 "the model's dimensions are not known: give n_features, genes and the task's classes, fit with a "
@@ -152,7 +161,7 @@ class FittedModule(LoggedModule):
         if self.genes is None:
             self._take_genes(data)
         fit_task(self.task, data)
-        self.fitted |= data.fitted(self.genes)
+        self.fitted |= data.fitted(self.genes or {})
         self.fitted["patients"] = {part: hash_patients(data.patients(part)) for part in ("train", "val")}
 
     def _take_features(self, data: MultimodalDataModule) -> None:
@@ -206,6 +215,7 @@ class FittedModule(LoggedModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build AdamW with warm-up and cosine, or what `optimizer` and `lr_scheduler` name instead."""
+        optimizer: torch.optim.Optimizer
         if self._optimizer_class is None:
             optimizer = adamw(self, self.lr, self.weight_decay, self._decay_of_parts())
         else:
@@ -228,7 +238,9 @@ def _arguments(kind: type) -> dict[str, inspect.Parameter]:
     """Collect the arguments of a constructor and, as long as it passes on `**keywords`, those of its base class."""
     arguments: dict[str, inspect.Parameter] = {}
     for each in kind.__mro__:
-        parameters = list(inspect.signature(each.__init__).parameters.values())[1:]  # the first is `self`
+        if "__init__" not in vars(each):
+            continue
+        parameters = list(inspect.signature(vars(each)["__init__"]).parameters.values())[1:]  # the first is `self`
         for parameter in parameters:
             if parameter.kind is not parameter.VAR_KEYWORD and parameter.name not in arguments:
                 is_own = each is kind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -14,9 +14,13 @@ from dmml.nn.projection import fork, program_embedding
 from dmml.training.backbone_data import patients_of_fit
 from dmml.training.checkpointing.seen_patients import patients_seen
 from dmml.training.checkpointing.warm_start import copy_matching_weights
+from dmml.training.parts.output_parts import BySubspace, DeepParts
 from dmml.training.parts.programs import ProgramScores
 from dmml.training.taught_module import TaughtModule
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
+
+if TYPE_CHECKING:
+    from dmml.data.module import MultimodalDataModule
 
 
 class SubspaceStudent(TaughtModule):
@@ -56,9 +60,9 @@ class SubspaceStudent(TaughtModule):
         )
 
     def _build_programs(self) -> None:
-        self.scores = ProgramScores(self.genes, self.programs)
+        self.scores = ProgramScores(self.genes or {}, self.programs)
         sizes = {key: self.scores.sizes[key.split("_")[1]] for key in self._slots()}
-        self.reading = nn.ModuleDict({key: nn.Linear(self.width, size) for key, size in sizes.items() if size})
+        self.program_readout = nn.ModuleDict({key: nn.Linear(self.width, size) for key, size in sizes.items() if size})
         # Expression is learned from the measurements of all genes, but the outcome from one number per patient. Where
         # there are programs, the embedding therefore depends on them alone, so that a small cohort cannot be memorised.
         self.embed = nn.ModuleDict(
@@ -68,24 +72,27 @@ class SubspaceStudent(TaughtModule):
     def forward(self, batch: Batch) -> SubspaceOutput:
         """Compute the `SubspaceOutput` of a batch from tissue alone."""
         bags = {m: self._bag(batch, m) for m in self.magnifications}
-        reader, statistics = self._backbone_statistics(batch), {}
-        tissue, attention, specific = {}, {}, {}
+        statistics, deep = self._backbone_statistics(batch), DeepParts()
+        aggregated: BySubspace = {}
         for m, bag in bags.items():
-            tokens, specific[m], statistics[m] = self._read_features(m, bag, reader)
-            own = dict(zip(SUBSPACES, fork(tokens, self._shared_rule), strict=True))
-            embedded, shares = self.aggregator[f"{m}x"](own, bag)
-            tissue |= {(m, s): embedded[s] for s in SUBSPACES}
-            attention |= {(m, s): shares[s] for s in SUBSPACES}
-        backbone = self._backbone_output(batch, bags, torch.zeros_like(batch.has_expression), statistics)
+            tokens = self._read_tokens(m, bag, statistics, deep)
+            tokens_of = dict(zip(SUBSPACES, fork(tokens, self._shared_rule), strict=True))
+            pooled, attention = self.aggregator[f"{m}x"](tokens_of, bag)
+            aggregated |= {(m, s): pooled[s] for s in SUBSPACES}
+            deep.attention |= {(m, s): attention[s] for s in SUBSPACES}
+        without_rna = torch.zeros_like(batch.has_expression)
+        backbone = self._backbone_output(batch, bags, without_rna, deep.statistics)
         base = {} if backbone is None else backbone.programs
-        embeddings, programs = {}, {}
-        for (m, s), embedded in tissue.items():
-            key, there = f"{m}x_{s}", bags[m].mask.any(1, keepdim=True)
-            known = key in self.reading
-            programs[m, s] = self.reading[key](embedded) * there if known else embedded[:, :0]
-            through = programs[m, s] + base[m, s] if (m, s) in base else programs[m, s]
-            embeddings[m, s] = self.embed[key](through if known else embedded) * there
-        return self._finish(batch, embeddings, attention, programs, specific, backbone)
+        for (m, s), tissue in aggregated.items():
+            key, has_tokens = f"{m}x_{s}", bags[m].mask.any(1, keepdim=True)
+            if key in self.program_readout:
+                programs = self.program_readout[key](tissue) * has_tokens
+                tissue = programs + base[m, s] if (m, s) in base else programs
+            else:
+                programs = tissue[:, :0]
+            deep.programs[m, s] = programs
+            deep.embeddings[m, s] = self.embed[key](tissue) * has_tokens
+        return self._finish(batch, deep, backbone)
 
     def setup(self, stage: str) -> None:
         """As in the base class; a fit with a teacher, unless `init_from` is given, starts from the teacher's weights.
@@ -96,24 +103,29 @@ class SubspaceStudent(TaughtModule):
         if stage == "fit" and self.teacher_path is not None and not self.init_from:
             copy_matching_weights(self, self.teacher_path, self._teacher[0].state_dict())
 
-    def fit_backbone(self, data: Any) -> None:
+    def fit_backbone(self, data: MultimodalDataModule) -> None:
         """Copy the teacher's backbone without RNA, or fit a new one if no teacher has a backbone that matches."""
         teacher = self._teacher[0] if self._teacher and self._teacher[0].has_backbone else None
-        matches = teacher is not None and teacher.n_features == self.n_features
-        matches = matches and set(teacher.magnifications) == set(self.magnifications)
+        if teacher is None:
+            super().fit_backbone(data)
+            return
+        of_teacher = teacher._require_backbone()
+        same_magnifications = set(teacher.magnifications) == set(self.magnifications)
+        matches = teacher.n_features == self.n_features and same_magnifications
         if matches:
-            self.backbone.copy_without_rna(teacher.backbone)
-            self.fitted["backbone"] = self.backbone.layout
+            backbone = self._require_backbone()
+            backbone.copy_without_rna(of_teacher)
+            self.fitted["backbone"] = backbone.layout
         else:
             super().fit_backbone(data)
         patients = patients_of_fit(data)
-        if teacher is None or not patients_seen(patients, patients, teacher.fitted):
+        if not patients_seen(patients, patients, teacher.fitted):
             return
         # The teacher's backbone has seen these patients' outcomes. Fitting it once more gives cross-fitted predictions,
         # each from a fit without the patient.
         module = self if matches else teacher
-        scores = module.scores if any(teacher.backbone.layout["programs"].values()) else None
-        module._cross_fit(data, copy.deepcopy(teacher.backbone), with_rna=True, scores=scores)
+        scores = module.scores if any(of_teacher.layout["programs"].values()) else None
+        module._cross_fit(data, copy.deepcopy(of_teacher), with_rna=True, scores=scores)
         if matches:
             teacher.share_cross_fitted(self)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from dmml.backbone.backbone import Backbone
+from dmml.backbone.backbone import Backbone, BackboneOutput
 from dmml.backbone.slide_statistics import SlideStatistics
 from dmml.nn.heads import ProgramHead, SubspaceHead
+from dmml.nn.module_dict import TypedModuleDict
 from dmml.nn.projection import TokenProjection
 from dmml.nn.standardised import set_feature_statistics
 from dmml.nn.tissue import TissueSpecificHead
@@ -25,10 +26,10 @@ from dmml.training.fitted_module import genes_of
 from dmml.training.losses.confidence import confidence_sums
 from dmml.training.losses.loss_terms import CONSISTENCIES, weighted_terms
 from dmml.training.parts.bags import bag_of
-from dmml.training.parts.feature_reading import FeaturesRead, read_features
-from dmml.training.parts.output_parts import assemble_output
+from dmml.training.parts.feature_reading import read_features
+from dmml.training.parts.output_parts import DeepParts, assemble_output
 from dmml.training.parts.programs import ProgramScores
-from dmml.training.weighting import Weighing, as_they_are
+from dmml.training.weighting import Reweighting, unchanged
 from dmml.types import SUBSPACES, Bag, Batch, GradientRule, LossTerms, SubspaceOutput
 
 if TYPE_CHECKING:
@@ -88,9 +89,9 @@ class SubspaceModule(BackboneModule):
         self.tissue_specific, self.tissue_rank = tissue_specific, tissue_rank
         self.token_dropout, self.embedding_dropout = token_dropout, embedding_dropout
         self.init_from, self.compiled = init_from, compile
-        self._take_backbone(backbone)
+        self._set_backbone(backbone)
         self._shared_rule: GradientRule | None = None
-        self.weighing: Weighing = as_they_are
+        self.reweighting: Reweighting = unchanged
 
     # ---- building, and fitting to the data -----------------------------------------------------------------------
 
@@ -102,11 +103,11 @@ class SubspaceModule(BackboneModule):
 
     def _build(self) -> None:
         if self.n_features:
-            self.projection = nn.ModuleDict(
+            self.projection = TypedModuleDict[TokenProjection](
                 {f"{m}x": TokenProjection(self.n_features, self.width, self.token_dropout) for m in self.magnifications}
             )
         self._build_programs()
-        self.heads = nn.ModuleDict(
+        self.heads = TypedModuleDict[SubspaceHead](
             {
                 f"{m}x": SubspaceHead(self.width, self.task.n_outputs, self.embedding_dropout)
                 for m in self.magnifications
@@ -114,7 +115,7 @@ class SubspaceModule(BackboneModule):
         )
         if self.n_features and self.tissue_specific:
             size = self.n_features, self.task.n_outputs
-            self.tissue_heads = nn.ModuleDict(
+            self.tissue_heads = TypedModuleDict[TissueSpecificHead](
                 {f"{m}x": TissueSpecificHead(*size, dropout=self.embedding_dropout) for m in self.magnifications}
             )
         self._build_parts()
@@ -122,8 +123,8 @@ class SubspaceModule(BackboneModule):
         self._confidence = torch.zeros(len(self.magnifications), 5)
 
     def _build_programs(self) -> None:
-        self.scores = ProgramScores(self.genes, self.programs)
-        self.program_heads = nn.ModuleDict(
+        self.scores = ProgramScores(self.genes or {}, self.programs)
+        self.program_heads = TypedModuleDict[ProgramHead](
             {key: ProgramHead(self.width, self.scores.sizes[key.split("_")[1]]) for key in self._slots()}
         )
 
@@ -188,21 +189,34 @@ class SubspaceModule(BackboneModule):
     def _bag(self, batch: Batch, magnification: int) -> Bag:
         return bag_of(batch, magnification, self.n_features or 0)
 
-    def _read_features(self, magnification: int, bag: Bag, statistics: dict[str, SlideStatistics]) -> FeaturesRead:
-        """Read a bag (see `read_features`); `statistics` come from `_backbone_statistics`."""
+    def _read_tokens(
+        self, magnification: int, bag: Bag, modules: Mapping[str, SlideStatistics], deep: DeepParts
+    ) -> Tensor:
+        """Read a bag's features once for all parts (see `read_features`).
+
+        Args:
+            magnification: Magnification of the bag.
+            bag: The bag.
+            modules: Return value of `_backbone_statistics`.
+            deep: Gets the tissue-specific part and the statistics.
+
+        Returns:
+            Tokens (B, N, d) for the subspaces.
+        """
         name = f"{magnification}x"
         head = self.tissue_heads[name] if self.tissue_specific else None
-        return read_features(bag, self.projection[name], head, statistics.get(name))
+        read = read_features(bag, self.projection[name], head, modules.get(name))
+        if read.specific is not None:
+            deep.tissue[magnification] = read.specific
+        if read.statistics is not None:
+            deep.statistics[magnification] = read.statistics
+        return read.tokens
 
-    def _finish(self, batch: Batch, embeddings, attention, programs, tissue, backbone) -> SubspaceOutput:
-        """Add the backbone to the programs, and assemble the output (see `assemble_output`)."""
-        parts = embeddings, attention, self._total_programs(programs, backbone), tissue, backbone
-        return assemble_output(self.task, self.heads, batch, self._available(batch), *parts, self._share("deep_share"))
-
-    def _available(self, batch: Batch) -> Tensor:
-        """Return (M, B) bool, whether a patient has tokens at a magnification."""
-        none = torch.zeros_like(batch.has_expression)
-        return torch.stack([batch.bags[m].mask.any(1) if m in batch.bags else none for m in self.magnifications])
+    def _finish(self, batch: Batch, deep: DeepParts, backbone: BackboneOutput | None) -> SubspaceOutput:
+        """Add the backbone to the deep part (see `assemble_output`)."""
+        programs = self._total_programs(deep.programs, backbone)
+        available, share = self._available(batch), self._share("deep_share")
+        return assemble_output(self.task, self.heads, batch, available, deep, programs, backbone, share)
 
     # ---- losses ------------------------------------------------------------------------------------------------
 
@@ -218,12 +232,12 @@ class SubspaceModule(BackboneModule):
         """Implement `dmml.types.HasSubspaces.subspace_heads`."""
         for m in self.magnifications:
             head = self.heads[f"{m}x"]
-            yield head.linear.weight, head.columns["tumor"], head.columns["tme"]
+            yield cast(Parameter, head.linear.weight), head.columns["tumor"], head.columns["tme"]
 
     def take_confidence(self) -> Tensor:
         """Implement `dmml.types.HasSubspaces.take_confidence`."""
-        taken, self._confidence = self._confidence, torch.zeros_like(self._confidence)
-        return taken
+        confidence, self._confidence = self._confidence, torch.zeros_like(self._confidence)
+        return confidence
 
     def set_shared_rule(self, rule: GradientRule | None) -> None:
         """Implement `dmml.types.HasSubspaces.set_shared_rule`."""
@@ -238,7 +252,7 @@ class SubspaceModule(BackboneModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one micro-batch, log its terms, and add to the confidences."""
         output = self(batch)
-        terms = self.weighing(self, self._terms(batch, output), batch)
+        terms = self.reweighting(self, self._terms(batch, output), batch)
         self._confidence = self._confidence.to(terms.total.device) + confidence_sums(self.task, output, batch)
         size = len(batch.patient_id)
         self.log_mean("train/loss", terms.total, size, prog_bar=True)

@@ -19,9 +19,9 @@ from dmml.training.losses.cross_fitted_teachers import CrossFittedTeachers
 from dmml.training.losses.distillation import (
     embedding_distance,
     first_epoch,
-    forget_earlier_patience,
     prediction_distance,
     program_distance,
+    restart_patience,
 )
 from dmml.training.losses.teacher_outputs import TeacherOutputs
 from dmml.training.subspace_module import SubspaceModule
@@ -67,10 +67,10 @@ class TaughtModule(SubspaceModule):
         self.temperature, self.distill_after = temperature, distill_after
         self.prediction_weight, self.feature_weight = prediction_weight, feature_weight
         self.teacher_program_weight = teacher_program_weight
-        # The teacher from which the student learns; after cross-fitted teachers, also the checkpoint's teacher. A tuple
-        # keeps teachers out of this module's state. Empty before `setup("fit")`.
-        self._teacher: tuple[SubspaceTeacher | CrossFittedTeachers, ...] = ()
-        self._answers: TeacherOutputs | None = None
+        # The checkpoint's teacher; a tuple keeps it out of this module's state. Empty before `setup("fit")`.
+        self._teacher: tuple[SubspaceTeacher, ...] = ()
+        self._cross_fitted_teachers: CrossFittedTeachers | None = None
+        self._cached_outputs: TeacherOutputs | None = None
 
     def _inherit(self) -> None:
         """Load the teacher, take its gene lists and task arguments where none were given, and check that it matches."""
@@ -94,9 +94,9 @@ class TaughtModule(SubspaceModule):
                 f"{path}: the teacher reads other genes or programs than the student's genes name (model.genes); "
                 "leave them out, and the student takes the teacher's"
             )
-        self._refuse_other_task(teacher)
+        self._check_task(teacher)
 
-    def _refuse_other_task(self, teacher: SubspaceTeacher) -> None:
+    def _check_task(self, teacher: SubspaceTeacher) -> None:
         of_student, of_teacher = self.task.init_args(), teacher.task.init_args()
         names = ("edges", "classes", "n_intervals")
         differ = [name for name in names if of_student.get(name) != of_teacher.get(name)]
@@ -111,29 +111,37 @@ class TaughtModule(SubspaceModule):
         """As in the base class; a teacher must be able to read the data, and provides the statistics of RNA."""
         super().fit_to_data(data)
         if data is not None and self._teacher:
-            if getattr(data, "store", None) is not None:  # the teacher reads the slides of the student's patients
+            (teacher,) = self._teacher
+            if data.store is not None and teacher.n_features:  # the teacher reads the slides of the student's patients
                 path = f"{data.features or data.store.path}, which the teacher {self.teacher_path} is to read"
-                check_same_encoder(path, data.store, self._teacher[0].n_features, self._teacher[0].fitted)
+                check_same_encoder(path, data.store, teacher.n_features, teacher.fitted)
             # The teacher needs RNA that is standardised as in its own fit; the student uses the teacher's gene lists.
-            self.fitted["gene_statistics"] = self._teacher[0].fitted.get("gene_statistics", {})
+            self.fitted["gene_statistics"] = teacher.fitted.get("gene_statistics", {})
 
     def _sources(self) -> dict[str, dict[str, Any]]:
-        own = super()._sources()
-        return own if self.teacher_path is None else own | {self.teacher_path: self._teacher[0].fitted}
+        sources = super()._sources()
+        return sources if self.teacher_path is None else sources | {self.teacher_path: self._teacher[0].fitted}
 
     def use_teacher(self, teacher: SubspaceTeacher | CrossFittedTeachers) -> None:
         """Replace the checkpoint's teacher by another source of outputs; call this after `setup("fit")`.
 
         The patients of the new teachers are added to those that the student's checkpoint records.
         """
-        # Cross-fitted teachers only cover training patients; the checkpoint's teacher is still needed for all others.
-        own = self._teacher[-1:] if isinstance(teacher, CrossFittedTeachers) else ()
-        self._teacher, self._answers = (teacher, *own), None
+        self._cached_outputs = None
+        if isinstance(teacher, CrossFittedTeachers):  # for training patients; all others keep the checkpoint's teacher
+            self._cross_fitted_teachers = teacher
+        else:
+            self._teacher, self._cross_fitted_teachers = (teacher,), None
         if "patients" in self.fitted:
             before = [{"patients": each} for each in self.fitted["patients"].get("before", {}).values()]
             new = teacher.fitted_each if isinstance(teacher, CrossFittedTeachers) else [teacher.fitted]
             self.fitted["patients"]["before"] = patients_of_sources(*before, *new)
             self._keep_hparams()
+
+    @property
+    def _training_teacher(self) -> SubspaceTeacher | CrossFittedTeachers:
+        """The source of the outputs from which training patients are learned."""
+        return self._cross_fitted_teachers or self._teacher[0]
 
     @property
     def distils(self) -> bool:
@@ -149,7 +157,7 @@ class TaughtModule(SubspaceModule):
         if self.teacher_path is not None and self.trainer.current_epoch == first_epoch(
             self.trainer, self.distill_after
         ):
-            forget_earlier_patience(self.trainer)
+            restart_patience(self.trainer)
 
     def cache_teacher_outputs(self, batches: Iterable[Batch]) -> None:
         """Compute the teacher's outputs for patients once; later steps look them up.
@@ -159,20 +167,19 @@ class TaughtModule(SubspaceModule):
         Args:
             batches: Batches in which each patient occurs once, with all tokens.
         """
-        self._answers = TeacherOutputs(self._teacher[0].to(self.device), batches, self.device)
+        self._cached_outputs = TeacherOutputs(self._training_teacher.to(self.device), batches, self.device)
 
     def on_fit_end(self) -> None:
         """Drop the stored outputs, because the next fit may have other patients."""
         super().on_fit_end()
-        self._answers = None
+        self._cached_outputs = None
         for teacher in self._teacher:
-            if isinstance(teacher, SubspaceTeacher):
-                teacher.on_fit_end()
+            teacher.on_fit_end()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """As in the base class; the first distilling step computes the teacher's outputs for all training patients."""
-        data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
-        if self._answers is None and self.distils and hasattr(data, "train_patients_in_order"):
+        data = self._data_module
+        if self._cached_outputs is None and self.distils and data is not None:
             self.cache_teacher_outputs(data.train_patients_in_order())
         return super().training_step(batch, batch_idx)
 
@@ -192,7 +199,7 @@ class TaughtModule(SubspaceModule):
         rows = {m: available[self.magnifications.index(m)] for m in shared}
         parts = {"distill_prediction": prediction_distance(self._divergence, output, answer, rows)}
         total = terms.total + self.prediction_weight * parts["distill_prediction"]
-        if self.width == self._teacher[0].width and self.feature_weight:
+        if self.width == self._training_teacher.width and self.feature_weight:
             parts["distill_features"] = embedding_distance(output, answer, rows)
             total = total + self.feature_weight * parts["distill_features"]
         if self.teacher_program_weight and any(self.scores.sizes.values()):
@@ -203,13 +210,13 @@ class TaughtModule(SubspaceModule):
     @torch.no_grad()
     def _teacher_output(self, batch: Batch) -> SubspaceOutput:
         """Return the teacher's stored output, or compute it if the batch has a patient without one."""
-        remembered = None if self._answers is None else self._answers(batch)
-        return self._teacher[0].to(batch.has_expression.device)(batch) if remembered is None else remembered
+        cached = None if self._cached_outputs is None else self._cached_outputs(batch)
+        return self._training_teacher.to(batch.has_expression.device)(batch) if cached is None else cached
 
     @torch.no_grad()
     def _teacher_of_validation(self, batch: Batch) -> SubspaceOutput:
         """Return the checkpoint's teacher's output, with its backbone's cross-fitted predictions where it has them."""
-        return self._teacher[-1].to(batch.has_expression.device)(batch)
+        return self._teacher[0].to(batch.has_expression.device)(batch)
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
         return self.task.divergence(student, teacher, self.temperature)
@@ -235,11 +242,11 @@ class TaughtModule(SubspaceModule):
             return super()._choose_share(share_scores)
         return share_scores["agreement"].choose(guard=share_scores["likelihood"])
 
-    def _validation_loss(self, share_scores: dict[str, ShareScores], chosen: int) -> Tensor:
+    def _validation_loss(self, share_scores: dict[str, ShareScores], index: int) -> Tensor:
         """Return (): negative log-likelihood plus weighted divergence from the teacher, both at the chosen share."""
-        loss = super()._validation_loss(share_scores, chosen)
+        loss = super()._validation_loss(share_scores, index)
         return (
-            loss - self.prediction_weight * share_scores["agreement"].mean[chosen]
+            loss - self.prediction_weight * share_scores["agreement"].mean[index]
             if "agreement" in share_scores
             else loss
         )

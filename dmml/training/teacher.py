@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dmml.nn.expression import ExpressionEncoder, MaskedEncoder
 from dmml.nn.fusion import DeformableFusion, Fusion
 from dmml.nn.projection import fork, program_embedding
+from dmml.training.parts.output_parts import BySubspace, DeepParts
 from dmml.training.subspace_module import SubspaceModule
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
@@ -60,7 +61,7 @@ class SubspaceTeacher(SubspaceModule):
 
     def _build_parts(self) -> None:
         sizes = self.scores.sizes
-        self._n_genes = {s: len(self.genes.get(s, [])) for s in SUBSPACES}
+        self._n_genes = {s: len((self.genes or {}).get(s, [])) for s in SUBSPACES}
         self.expression = nn.ModuleDict({s: self._encoder_factory(self._n_genes[s], self.width) for s in SUBSPACES})
         if not self.n_features:
             return
@@ -69,37 +70,37 @@ class SubspaceTeacher(SubspaceModule):
         # cohort, and carries no factor of the other subspace. Single genes as programs are no such summary.
         through = self.programs is not None if self.tissue_through_programs is None else self.tissue_through_programs
         slots = {key: sizes[key.split("_")[1]] * through for key in self._slots()}
-        self.reading = nn.ModuleDict({key: nn.Linear(self.width, size) for key, size in slots.items() if size})
+        self.program_readout = nn.ModuleDict({key: nn.Linear(self.width, size) for key, size in slots.items() if size})
         self.embed = nn.ModuleDict(
             {key: program_embedding(size, self.width, self.tissue_rank) for key, size in slots.items()}
         )
 
     def forward(self, batch: Batch) -> SubspaceOutput:
         """Compute the `SubspaceOutput` of a batch; in training, the RNA of some patients is hidden."""
-        known = batch.has_expression
+        reads_rna = batch.has_expression
         if self.training and self.expression_dropout:
-            known = known & (torch.rand(known.shape, device=known.device) >= self.expression_dropout)
-        expression = {s: self._encode(s, batch, known) for s in SUBSPACES}
+            is_kept = torch.rand(reads_rna.shape, device=reads_rna.device) >= self.expression_dropout
+            reads_rna = reads_rna & is_kept
+        expression = {s: self._encode(s, batch, reads_rna) for s in SUBSPACES}
         bags = {m: self._bag(batch, m) for m in self.magnifications}
-        reader, statistics = self._backbone_statistics(batch), {}
-        embeddings, attention, programs, guided, specific = {}, {}, {}, {}, {}
+        statistics, deep, guided = self._backbone_statistics(batch), DeepParts(), BySubspace()
         for m, bag in bags.items():
             if not self.n_features:
                 for s in SUBSPACES:
-                    embeddings[m, s], attention[m, s] = expression[s], bag.mask.float() * 0
-                    programs[m, s] = expression[s].new_zeros(len(known), self.scores.sizes[s])
+                    deep.embeddings[m, s], deep.attention[m, s] = expression[s], bag.mask.float() * 0
+                    deep.programs[m, s] = expression[s].new_zeros(len(reads_rna), self.scores.sizes[s])
                 continue
-            tokens, specific[m], statistics[m] = self._read_features(m, bag, reader)
-            there = bag.mask.any(1, keepdim=True)
-            for s, own in zip(SUBSPACES, fork(tokens, self._shared_rule), strict=True):
+            shared_tokens = self._read_tokens(m, bag, statistics, deep)
+            has_tokens = bag.mask.any(1, keepdim=True)
+            for s, tokens in zip(SUBSPACES, fork(shared_tokens, self._shared_rule), strict=True):
                 key = f"{m}x_{s}"
-                tissue, attention[m, s] = self.fusion[key](own, bag, expression[s])
-                if key in self.reading:
-                    tissue = guided[m, s] = self.reading[key](tissue) * there
-                embeddings[m, s] = expression[s] + self.embed[key](tissue) * there
-                programs[m, s] = self.program_heads[key](own, bag.mask)
-        backbone = self._backbone_output(batch, bags, known, statistics)
-        output = self._finish(batch, embeddings, attention, programs, specific, backbone)
+                tissue, deep.attention[m, s] = self.fusion[key](tokens, bag, expression[s])
+                if key in self.program_readout:
+                    tissue = guided[m, s] = self.program_readout[key](tissue) * has_tokens
+                deep.embeddings[m, s] = expression[s] + self.embed[key](tissue) * has_tokens
+                deep.programs[m, s] = self.program_heads[key](tokens, bag.mask)
+        backbone = self._backbone_output(batch, bags, reads_rna, deep.statistics)
+        output = self._finish(batch, deep, backbone)
         return replace(output, guided_programs=guided)
 
     def _reads_rna(self) -> bool:
@@ -108,16 +109,16 @@ class SubspaceTeacher(SubspaceModule):
     def _predicts_programs(self) -> bool:
         return True
 
-    def _encode(self, subspace: str, batch: Batch, known: Tensor) -> Tensor:
+    def _encode(self, subspace: str, batch: Batch, reads_rna: Tensor) -> Tensor:
         """Encode a subspace's genes as (B, d); if the batch lacks them, its patients are treated as having no RNA."""
         genes = batch.expression.get(subspace)
         if genes is None:
-            genes = torch.zeros(len(known), self._n_genes[subspace], device=known.device)
-            known = torch.zeros_like(known)
-        return self.expression[subspace](genes, known)
+            genes = torch.zeros(len(reads_rna), self._n_genes[subspace], device=reads_rna.device)
+            reads_rna = torch.zeros_like(reads_rna)
+        return self.expression[subspace](genes, reads_rna)
 
     def _decay_of_parts(self) -> dict[str, float]:
         """Give the layers from tissue's programs to embeddings `tissue_weight_decay`."""
         if self.tissue_weight_decay is None or not self.n_features:
             return {}
-        return {f"embed.{key}": self.tissue_weight_decay for key in self.reading}
+        return {f"embed.{key}": self.tissue_weight_decay for key in self.program_readout}

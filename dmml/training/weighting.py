@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from dmml.types import Batch, LossTerms
 
-Weighing = Callable[[Any, LossTerms, Batch], LossTerms]
+if TYPE_CHECKING:
+    from dmml.data.module import MultimodalDataModule
+    from dmml.training.subspace_module import SubspaceModule
+
+Reweighting = Callable[["SubspaceModule", LossTerms, Batch], LossTerms]
 """Maps (module, loss terms of a batch, batch) to the terms that are minimised"""
 _WEIGHTS = {
     "consistency": "consistency_weight",
@@ -23,7 +27,7 @@ _WEIGHTS = {
 """Attribute of a module that holds the weight of each loss term; the weight of the task is 1"""
 
 
-def as_they_are(module: Any, terms: LossTerms, batch: Batch) -> LossTerms:
+def unchanged(module: SubspaceModule, terms: LossTerms, batch: Batch) -> LossTerms:
     """Return the terms unchanged: each is the mean over the patients of the batch who have its inputs."""
     return terms
 
@@ -44,8 +48,9 @@ class PatientWeightedLoss(Callback):
         self._expected: dict[str, float] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the training patients, and install the weighing of the loss terms."""
-        data = trainer.datamodule
+        """Count the training patients, and install the reweighting of the loss terms."""
+        module = cast("SubspaceModule", pl_module)
+        data: MultimodalDataModule = vars(trainer)["datamodule"]
         patients = data.patients("train")
         batches = trainer.num_training_batches * trainer.world_size
         tissue = [data.has_tissue(patient) for patient in patients]
@@ -54,27 +59,27 @@ class PatientWeightedLoss(Callback):
         counts = {
             "task": data.counts("train")["with_outcome"],
             "consistency": sum(both),
-            "programs": sum(a and b for a, b in zip(tissue, rna, strict=True)) * len(pl_module.magnifications),
+            "programs": sum(a and b for a, b in zip(tissue, rna, strict=True)) * len(module.magnifications),
         }
         distilled = dict.fromkeys(("distill_prediction", "distill_features", "distill_programs"), sum(tissue))
         self._expected = {name: max(count, 1) / batches for name, count in (counts | distilled).items()}
-        pl_module.weighing = self._weigh
+        module.reweighting = self._reweight
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the weighing of the loss terms."""
-        pl_module.weighing = as_they_are
+        """Remove the reweighting of the loss terms."""
+        cast("SubspaceModule", pl_module).reweighting = unchanged
 
-    def _weigh(self, module: Any, terms: LossTerms, batch: Batch) -> LossTerms:
+    def _reweight(self, module: SubspaceModule, terms: LossTerms, batch: Batch) -> LossTerms:
         available = module._available(batch)  # (M, B)
         counts = patients_of_terms(batch, available)
         total = terms.total
-        among_mates = set()
+        of_whole_batch = set()
         if getattr(module.task, "likelihood", None) == "cox":
-            among_mates.add("task")
+            of_whole_batch.add("task")
         if module.consistency == "batch":
-            among_mates.add("consistency")
+            of_whole_batch.add("consistency")
         for name, part in terms.parts.items():
-            if name in self._expected and name in counts and name not in among_mates:
+            if name in self._expected and name in counts and name not in of_whole_batch:
                 weight = getattr(module, _WEIGHTS[name]) if name in _WEIGHTS else 1.0
                 total = total + weight * (counts[name] / self._expected[name] - 1) * part
         return LossTerms(total, terms.parts)

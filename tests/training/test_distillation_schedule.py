@@ -133,12 +133,12 @@ def test_remembered_answers_give_the_losses_of_answers_given_anew(tmp_path):
     anew = model.losses(batch)
     model.cache_teacher_outputs([one_patient(batch, i) for i in (2, 0, 3, 1)])
     remembered = model.losses(batch)
-    assert model._answers(batch) is not None
+    assert model._cached_outputs(batch) is not None
     for name, value in anew.parts.items():
         torch.testing.assert_close(remembered.parts[name], value, atol=1e-5, rtol=1e-5)
     stranger = one_patient(batch, 0)
     stranger.patient_id = ["someone else"]
-    assert model._answers(stranger) is None
+    assert model._cached_outputs(stranger) is None
     assert model.losses(stranger).parts["distill_prediction"].isfinite()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -15,6 +15,7 @@ from dmml.experiment.crossval.fold_data import FoldData
 from dmml.training.checkpointing.checkpoint import read_checkpoint
 from dmml.training.checkpointing.packing import unpack
 from dmml.training.losses.cross_fitted_teachers import CrossFittedTeachers
+from dmml.training.student import SubspaceStudent
 
 PARTS = 3
 """Number of parts of the training patients. Each teacher leaves out one part and is fitted on the other two thirds"""
@@ -33,7 +34,7 @@ class LearnFrom(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Called after `setup("fit")`, which loads the fold's main teacher."""
-        pl_module.use_teacher(CrossFittedTeachers(self.checkpoints, self.patients))
+        cast(SubspaceStudent, pl_module).use_teacher(CrossFittedTeachers(self.checkpoints, self.patients))
 
 
 def parts_of(data: FoldData, seed: int) -> list[list[str]]:
@@ -70,8 +71,8 @@ def without(data: FoldData, patients: Sequence[str], teacher: Path) -> Iterator[
 def same_outputs(section: dict[str, Any], teacher: Path) -> dict[str, Any]:
     """Return the teacher's section with the edges and the end, or the classes, of the fold's main teacher."""
     task = read_checkpoint(teacher)["hyper_parameters"]["task"]
-    given = dict(section.get("init_args") or {})
-    own = given.get("task")
-    arguments = dict(own.get("init_args") or {}) if isinstance(own, dict) else {}
-    given["task"] = {"class_path": task["class_path"], "init_args": arguments | dict(task["init_args"])}
-    return {**section, "init_args": given}
+    arguments = dict(section.get("init_args") or {})
+    configured = arguments.get("task")
+    of_task = dict(configured.get("init_args") or {}) if isinstance(configured, dict) else {}
+    arguments["task"] = {"class_path": task["class_path"], "init_args": of_task | dict(task["init_args"])}
+    return {**section, "init_args": arguments}

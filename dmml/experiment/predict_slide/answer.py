@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from dmml.tasks.presentation import Curve, Headline, Presentation
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 if TYPE_CHECKING:
-    from dmml.nn.heads import SubspaceHead
     from dmml.training.subspace_module import SubspaceModule
 
 TISSUE = "tissue"
@@ -147,9 +146,9 @@ def _without(model: SubspaceModule, batch: Batch, output: SubspaceOutput) -> dic
     """Return {(m, part): (1, C)} logits of a magnification without one part; constants stay."""
     logits = {(m, TISSUE): output.logits_by_magnification[m] - part for m, part in output.tissue_logits.items()}
     for m in model.magnifications:
-        constant: Tensor = cast("SubspaceHead", model.heads[f"{m}x"]).linear.bias
+        constant: Tensor = model.heads[f"{m}x"].linear.bias
         if model.has_backbone and model.backbone is not None:
-            constant = cast(Tensor, model.deep_share) * constant + model.backbone.calibration(batch.has_expression)[0]
+            constant = model.deep_share * constant + model.backbone.calibration(batch.has_expression)[0]
         for s in SUBSPACES:
             part = output.subspace_logits[m, s] - constant / len(SUBSPACES)
             logits[m, s] = output.logits_by_magnification[m] - part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -95,9 +95,7 @@ def read_tiles(model: SubspaceModule, batch: Batch, output: SubspaceOutput) -> T
         logits = [_part(output, m, part)[0] for m in available or model.magnifications]
         whole = float(torch.stack([score(each) for each in logits]).mean())
         undivided[part] = whole - constant[part] - sum(values.sum() for (_, p), values in scores.items() if p == part)
-    return TileScores(
-        float(cast(Tensor, model.deep_share)), float(cast(Tensor, model.program_share)), scores, undivided, constant
-    )
+    return TileScores(float(model.deep_share), float(model.program_share), scores, undivided, constant)
 
 
 def _part(output: SubspaceOutput, magnification: int, part: str) -> Tensor:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, overload
 
 SHORT = 16
 _STRINGS, _NUMBERS = "strings| ", "numbers| "
 
 
-def pack(value: Any) -> Any:
+@overload
+def pack(value: Mapping[str, Any]) -> dict[str, Any]: ...
+
+
+@overload
+def pack(value: object) -> object: ...
+
+
+def pack(value: object) -> object:
     """Replace each list that is longer than `SHORT`, if it holds floats or strings without blanks, by one string.
 
     `unpack` restores the lists exactly.
@@ -25,7 +33,19 @@ def pack(value: Any) -> Any:
     return value
 
 
-def unpack(value: Any) -> Any:
+@overload
+def unpack(value: Mapping[str, Any]) -> dict[str, Any]: ...
+
+
+@overload
+def unpack(value: Mapping[str, Any] | None) -> dict[str, Any] | None: ...
+
+
+@overload
+def unpack(value: object) -> object: ...
+
+
+def unpack(value: object) -> object:
     """Restore the lists that `pack` replaced."""
     if isinstance(value, Mapping):
         return {key: unpack(item) for key, item in value.items()}

@@ -92,9 +92,9 @@ def check_leak(path: str | Path, fitted: Mapping[str, Any], patients: Callable[[
     """Refuse a source model that was trained on patients who validate or test the model that learns from it.
 
     The source model's inner validation patients may be those of the new model, because the same split gives both models
-    the same ones, and the deep parts are not trained on them. A backbone is, but `copy_matching_weights` does not copy it, and
-    `SubspaceStudent.fit_backbone` cross-fits the one that it copies. They must not be among the new model's test
-    patients. A checkpoint that does not record its patients, such as one saved by a plain script, causes a warning.
+    the same ones, and the deep parts are not trained on them. A backbone is, but `copy_matching_weights` does not copy
+    it, and `SubspaceStudent.fit_backbone` cross-fits the one that it copies. They must not be among the new model's
+    test patients. A checkpoint that does not record its patients, such as one saved by a plain script, causes a warning.
 
     Args:
         path: Path of the source model's checkpoint.

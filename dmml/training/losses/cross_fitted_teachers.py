@@ -18,7 +18,7 @@ from dmml.types import Batch, SubspaceOutput
 class CrossFittedTeachers:
     """Replaces the teacher in a student's losses: each patient's row comes from a teacher that was fitted without them.
 
-    A teacher stores salted hashes of the patients to whom it was fitted. The embeddings of separately fitted teachers
+    A teacher stores salted hashes of the patients of its fit. The embeddings of separately fitted teachers
     lie in different spaces, so a student learns their predictions and programs but not their embeddings (`width` is
     None).
 
@@ -60,31 +60,31 @@ class CrossFittedTeachers:
 
     def __call__(self, batch: Batch) -> SubspaceOutput:
         """Return the output for a batch, with each patient's row from the teacher that was fitted without them."""
-        who = torch.tensor([self._teacher_of[patient] for patient in batch.patient_id])
-        joined: SubspaceOutput | None = None
-        for index in who.unique().tolist():
-            told = self._teachers[index](batch)
-            mine = (who == index).to(told.logits.device)
-            joined = told if joined is None else _rows_of(mine, told, joined)
+        teacher_of_row = torch.tensor([self._teacher_of[patient] for patient in batch.patient_id])
+        first, *others = teacher_of_row.unique().tolist()
+        joined = self._teachers[first](batch)
+        for index in others:
+            output = self._teachers[index](batch)
+            joined = _combine_rows((teacher_of_row == index).to(output.logits.device), output, joined)
         return joined
 
 
-def _rows_of(mine: Tensor, told: SubspaceOutput, other: SubspaceOutput) -> SubspaceOutput:
+def _combine_rows(rows: Tensor, output: SubspaceOutput, other: SubspaceOutput) -> SubspaceOutput:
     """Combine two outputs: rows where the mask (B,) is True come from the first, all others from the second."""
 
     def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(mine[:, None], a, b)
+        return torch.where(rows[:, None], a, b)
 
     def each(a: dict, b: dict) -> dict:
         return {key: pick(a[key], b[key]) for key in a}
 
     return SubspaceOutput(
-        logits=pick(told.logits, other.logits),
-        logits_by_magnification=each(told.logits_by_magnification, other.logits_by_magnification),
-        subspace_logits=each(told.subspace_logits, other.subspace_logits),
-        embeddings=each(told.embeddings, other.embeddings),
-        attention=each(told.attention, other.attention),
-        programs=each(told.programs, other.programs),
-        tissue_logits=each(told.tissue_logits, other.tissue_logits),
-        tissue_attention=each(told.tissue_attention, other.tissue_attention),
+        logits=pick(output.logits, other.logits),
+        logits_by_magnification=each(output.logits_by_magnification, other.logits_by_magnification),
+        subspace_logits=each(output.subspace_logits, other.subspace_logits),
+        embeddings=each(output.embeddings, other.embeddings),
+        attention=each(output.attention, other.attention),
+        programs=each(output.programs, other.programs),
+        tissue_logits=each(output.tissue_logits, other.tissue_logits),
+        tissue_attention=each(output.tissue_attention, other.tissue_attention),
     )

@@ -30,7 +30,7 @@ def first_epoch(trainer: Trainer, share: float) -> int:
     return int(share * math.ceil(steps / steps_per_epoch))
 
 
-def forget_earlier_patience(trainer: Trainer) -> None:
+def restart_patience(trainer: Trainer) -> None:
     """Restart the patience of early stopping, because from here on a different loss is minimised."""
     for callback in trainer.early_stopping_callbacks:
         callback.wait_count = 0

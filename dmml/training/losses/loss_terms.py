@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from dmml.functional.consistency import (
 )
 from dmml.tasks import Task
 from dmml.types import SUBSPACES, Batch, LossTerms, SubspaceOutput
+
+if TYPE_CHECKING:
+    from dmml.training.subspace_module import SubspaceModule
 
 CONSISTENCIES = ("expression", "attention", "batch")
 
@@ -63,15 +66,15 @@ def consistency_loss(form: str, output: SubspaceOutput, batch: Batch, available:
         if form == "expression":
             value = expression_consistency(output.programs[coarse, s], output.programs[fine, s])
         elif coarse in batch.bags and fine in batch.bags:
-            looked = output.attention[coarse, s], output.attention[fine, s]
-            value = attention_consistency(*looked, batch.parent, batch.bags[coarse].mask)
+            attention = output.attention[coarse, s], output.attention[fine, s]
+            value = attention_consistency(*attention, batch.parent, batch.bags[coarse].mask)
         else:
             value = torch.zeros_like(both, dtype=torch.float32)
         values.append((value * both).sum() / both.sum().clamp_min(1))
     return torch.stack(values).sum()
 
 
-def program_loss(output: SubspaceOutput, measured: dict[str, Tensor], known: Tensor) -> Tensor:
+def program_loss(output: SubspaceOutput, measured: dict[str, Tensor], with_rna_and_tokens: Tensor) -> Tensor:
     """Squared distance between predicted and measured programs, which ties each subspace to its biology.
 
     This is the second term of `expression_consistency`, computed for each magnification separately, so that it also
@@ -81,22 +84,22 @@ def program_loss(output: SubspaceOutput, measured: dict[str, Tensor], known: Ten
     Args:
         output: Model output for the batch.
         measured: {subspace: (B, P)}.
-        known: (M, B) bool, whether a patient has RNA and has tokens at the magnification.
+        with_rna_and_tokens: (M, B) bool, whether a patient has RNA and has tokens at the magnification.
     """
-    rows = dict(zip(output.logits_by_magnification, known, strict=True))
+    rows = dict(zip(output.logits_by_magnification, with_rna_and_tokens, strict=True))
     values = [
         expression_consistency(scores, scores, measured[s], rows[m]).sum()
         for predicted in (output.programs, output.guided_programs)
         for (m, s), scores in predicted.items()
     ]
-    return torch.stack(values).sum() / known.sum().clamp_min(1)
+    return torch.stack(values).sum() / with_rna_and_tokens.sum().clamp_min(1)
 
 
-def weighted_terms(model: Any, batch: Batch, output: SubspaceOutput, available: Tensor) -> LossTerms:
+def weighted_terms(model: SubspaceModule, batch: Batch, output: SubspaceOutput, available: Tensor) -> LossTerms:
     """Compute the loss terms that teacher and student share, and their sum with the model's weights.
 
     Args:
-        model: A `SubspaceModule`.
+        model: Teacher or student.
         batch: Batch with targets.
         output: Model output for the batch.
         available: (M, B) bool, whether a patient has tokens at a magnification.
@@ -114,4 +117,7 @@ def weighted_terms(model: Any, batch: Batch, output: SubspaceOutput, available: 
         pairs = [(output.embeddings[m, "tumor"], output.embeddings[m, "tme"]) for m in model.magnifications]
         parts["decorrelation"] = torch.stack([decorrelation(a, b) for a, b in pairs]).mean()
         weights["decorrelation"] = model.decorrelation_weight
-    return LossTerms(sum(weights[name] * value for name, value in parts.items()), parts)
+    total = weights["task"] * parts["task"]
+    for name in list(parts)[1:]:
+        total = total + weights[name] * parts[name]
+    return LossTerms(total, parts)

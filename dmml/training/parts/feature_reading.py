@@ -42,8 +42,8 @@ def read_features(
         return _read_jointly(bag, projection, head, statistics)
     features = clean_features(bag.features, bag.mask, projection.linear.weight.dtype)
     specific = None if head is None else head(features, bag.mask)
-    own = None if statistics is None else statistics(bag)
-    return FeaturesRead(projection(features, bag.mask), specific, own)
+    slide_statistics = None if statistics is None else statistics(bag)
+    return FeaturesRead(projection(features, bag.mask), specific, slide_statistics)
 
 
 def _is_single_precision(bag: Bag, projection: TokenProjection) -> bool:
@@ -64,6 +64,6 @@ def _read_jointly(
     if statistics is not None:
         lines.append(statistics.score_layer())
     products = joint_product(features, lines)
-    own = None if statistics is None else statistics.from_scores(features, slide, products.pop(), bag.mask)
+    slide_statistics = None if statistics is None else statistics.from_scores(features, slide, products.pop(), bag.mask)
     specific = None if head is None else head.pool_projected(products.pop(), bag.mask)
-    return FeaturesRead(projection.finish(products.pop(), bag.mask), specific, own)
+    return FeaturesRead(projection.finish(products.pop(), bag.mask), specific, slide_statistics)

@@ -47,14 +47,14 @@ class ProgramScores(nn.Module):
         """Number of programs P in each subspace."""
         return {s: len(names) for s, names in self.names.items()}
 
-    def forward(self, expression: dict[str, Tensor], known: Tensor) -> dict[str, Tensor]:
-        """Map {s: (B, G_s)} and (B,) bool, whether RNA is known, to {s: (B, P_s)}; rows that are not known are 0."""
+    def forward(self, expression: dict[str, Tensor], has_rna: Tensor) -> dict[str, Tensor]:
+        """Map {s: (B, G_s)} and (B,) bool, whether a patient has RNA, to {s: (B, P_s)}; rows without RNA are 0."""
         scores = {}
         for s in SUBSPACES:
             if not self.names[s] or s not in expression:
-                scores[s] = known.new_zeros((len(known), len(self.names[s])), dtype=torch.float32)
+                scores[s] = has_rna.new_zeros((len(has_rna), len(self.names[s])), dtype=torch.float32)
                 continue
-            values, weight = torch.where(known.unsqueeze(1), expression[s].float(), 0.0), getattr(self, f"weight_{s}")
+            values, weight = torch.where(has_rna.unsqueeze(1), expression[s].float(), 0.0), getattr(self, f"weight_{s}")
             with torch.autocast(values.device.type, enabled=False):  # targets stay in full precision
                 scores[s] = values if weight is None else values @ weight
         return scores

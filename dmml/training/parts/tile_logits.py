@@ -30,7 +30,7 @@ def tile_logits(model: SubspaceModule, batch: Batch) -> TileContributions:
         batch: Batch to decompose; magnifications that it lacks are left out.
     """
     bags = {m: bag_of(batch, m, model.n_features or 0) for m in model.magnifications}
-    backbone = tile_contributions(model.backbone, bags, batch.expression, batch.has_expression)
+    backbone = tile_contributions(model._require_backbone(), bags, batch.expression, batch.has_expression)
     present = {m: bag for m, bag in bags.items() if m in batch.bags and batch.bags[m].features.shape[1]}
     tiles = {part: {m: values for m, values in backbone.tiles[part].items() if m in present} for part in PARTS}
     if not (model.tissue_specific and model.n_features and model.deep_share):
