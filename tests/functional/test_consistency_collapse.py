@@ -81,7 +81,10 @@ def test_the_attention_form_is_minimised_by_uniform_attention():
 
 def program_layers(model):
     """{slot: linear layer that predicts its programs}; a teacher's has a separate pool before it."""
-    return {key: getattr(head, "linear", head) for key, head in getattr(model, "program_heads", model.program_readout).items()}
+    return {
+        key: getattr(head, "linear", head)
+        for key, head in getattr(model, "program_heads", model.program_readout).items()
+    }
 
 
 @pytest.mark.parametrize("name", ["teacher", "student"])
