@@ -145,6 +145,10 @@ def _check_options(args: argparse.Namespace) -> None:
             raise InputError(f"--{option}: {getattr(args, option)} is too small; give 1 or more")
     if args.collect and args.only_fold is not None:
         raise InputError("--collect gathers all folds; leave out --only-fold")
+    if args.jobs > 1 and args.only_fold is not None:
+        raise InputError(
+            f"--jobs: {args.jobs} processes cannot share the one fold of --only-fold; leave out either option"
+        )
 
 
 def _read(paths: Sequence[str]) -> dict[str, Any]:

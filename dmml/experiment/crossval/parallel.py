@@ -1,4 +1,8 @@
-"""Fits the folds of a cross-validation in processes of their own, whose log appears in that of the first process."""
+"""Fits the folds of a cross-validation in processes of their own, whose log appears in that of the first process.
+
+These processes share one machine. On a cluster, each fold is a job of its own: `dmml crossval --only-fold K` fits fold K,
+and once all jobs have ended, `dmml crossval --collect` evaluates all folds (docs/scaling.md).
+"""
 
 from __future__ import annotations
 

@@ -347,6 +347,7 @@ def test_a_students_config_is_used_and_must_name_the_same_patients(cohort, tmp_p
         (["--seeds", "0"], "--seeds: 0 is too small"),
         (["--collect", "--out", "nowhere"], "nowhere: holds no cross-validation to collect"),
         (["--collect", "--only-fold", "0"], "leave out --only-fold"),
+        (["--jobs", "2", "--only-fold", "0"], "--jobs: 2 processes cannot share the one fold"),
     ],
 )
 def test_mistakes_are_refused_in_one_line_and_nothing_is_written(cohort, tmp_path, argv, message):
