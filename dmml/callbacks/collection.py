@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dmml.callbacks.processes import gather
+from dmml.evaluation.predictions import prediction_row
 from dmml.types import Batch, SubspaceOutput
 
 Collected = TypeVar("Collected")
@@ -100,7 +101,8 @@ class CollectPredictions(PatientCollector[_Predicted]):
     """Keeps predictions and predicted programs of all patients, and token attention of as many as memory allows.
 
     Steps return `{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}`. With several
-    processes, rows and programs are gathered, and a patient whom the sampler used twice is kept once.
+    processes, rows and programs are gathered, and a patient whom the sampler used twice is kept once. Columns that linear
+    models have as well belong into `prediction_row` (`dmml/evaluation/predictions.py`), all others into `_collect`.
 
     Args:
         attention_mib: Memory in MiB for token attention. The report selects from it after all patients are predicted.
@@ -121,10 +123,9 @@ class CollectPredictions(PatientCollector[_Predicted]):
         output, columns = step["output"], _to_numpy(step["predictions"])
         n_tokens = {m: bag.mask.sum(1).cpu().numpy() for m, bag in batch.bags.items()}
         for i, patient in enumerate(batch.patient_id):
-            row: dict[str, Any] = {"patient_id": patient}
-            row |= {name: values[i] for name, values in step["outcome"].items()}
-            row |= {name: float(values[i]) for name, values in columns.items()}
-            row["has_expression"] = int(batch.has_expression[i])
+            outcome = {name: values[i] for name, values in step["outcome"].items()}
+            predictions = {name: float(values[i]) for name, values in columns.items()}
+            row = prediction_row(patient, outcome, predictions, bool(batch.has_expression[i]))
             row |= {
                 f"n_tokens_{m}x": int(n_tokens[m][i]) if m in n_tokens else 0 for m in output.logits_by_magnification
             }

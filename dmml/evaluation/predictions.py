@@ -1,8 +1,14 @@
 """The table of predictions: `predictions.csv`, its outcomes, labels, and survival curves at any day.
 
-A new column needs no change here: every name that `Task.predictions` or `CollectPredictions`
-(`dmml/callbacks/collection.py`) adds to a row becomes a column of the file, and is read back as numbers if all of its
-values are numbers, otherwise as text.
+Where a new column is added:
+
+- what a task predicts: `Task.predictions`. Regressions of a cross-validation use it as well, unless the task's regression
+  has its own `RegressionModel.predictions`, as `dmml/tasks/cox_regression.py` has.
+- what all models know of a patient, networks and regressions alike: `prediction_row` below.
+- what only networks know, such as numbers of tokens: `CollectPredictions` in `dmml/callbacks/collection.py`.
+
+Models joined with covariates take over every column of the joined model that is no prediction and no outcome. A column
+is read back as numbers if all of its values are numbers, otherwise as text.
 """
 
 from __future__ import annotations
@@ -28,6 +34,20 @@ NUMERIC_COLUMNS = ("time", "event", "risk", "prob_", "survival_", "n_tokens_", "
 PREDICTED_COLUMNS = ("risk", "prob_")
 """Columns, by their whole name or its start, that need a number for every patient."""
 _NUMBER_WORDS = {"": math.nan, "True": 1.0, "False": 0.0}
+
+
+def prediction_row(
+    patient_id: str, outcome: Mapping[str, Any], predictions: Mapping[str, Any], has_expression: bool
+) -> dict[str, Any]:
+    """Make one patient's row of `predictions.csv`, with the columns that every model has.
+
+    Args:
+        patient_id: The patient.
+        outcome: {column: observed value}, None where unknown.
+        predictions: {column: predicted value}.
+        has_expression: Whether the patient has RNA.
+    """
+    return {"patient_id": patient_id, **outcome, **predictions, "has_expression": int(has_expression)}
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

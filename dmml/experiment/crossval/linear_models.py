@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from dmml.errors import InputError
-from dmml.evaluation.predictions import read_predictions
+from dmml.evaluation.predictions import prediction_row, read_predictions
 from dmml.experiment.crossval.covariates import CovariateCode
 from dmml.experiment.crossval.fold_data import FoldData
 from dmml.experiment.crossval.penalty_choice import InnerFold, choose_penalty, fit_regression
@@ -119,10 +120,10 @@ def _by_patient(patients: list[str], columns: dict[str, NDArray]) -> dict[str, d
 def _as_rows(
     data: FoldData, task: Task, patients: list[str], predictions: dict[str, dict[str, float]]
 ) -> PredictionRows:
-    outcomes = _rows({"patient_id": patients} | data.outcome_columns(task, patients))
+    outcomes = _rows(data.outcome_columns(task, patients))
     return [
-        row | predictions[row["patient_id"]] | {"has_expression": int(data.has_expression(row["patient_id"]))}
-        for row in outcomes
+        prediction_row(patient, outcome, predictions[patient], data.has_expression(patient))
+        for patient, outcome in zip(patients, outcomes, strict=True)
     ]
 
 
@@ -133,7 +134,7 @@ def predict_joined(
 
     The weights are learned from training patients to whom neither score was fitted. For a network, which is fitted
     once, these are its inner validation patients; for a regression, all training patients, each with the score of the
-    inner fold that held the patient out.
+    inner fold that held the patient out. Rows keep the model's columns that are neither predictions nor outcomes.
 
     Args:
         model: Folder of the model.
@@ -154,13 +155,14 @@ def predict_joined(
     scales = [regression.scale(score) for score in scores]
     of_clinical, of_model = ((score - centre) / spread for score, (centre, spread) in zip(scores, scales, strict=True))
     fitted = regression.join(of_clinical, of_model, data.target(task, fitted_to))
+    predicted_by_networks = task.predictions(torch.zeros(1, task.n_outputs))
 
     def rows(tables: list[pd.DataFrame], patients: list[str]) -> PredictionRows:
         both = [regression.score_of(_rows_of(table, patients)) for table in tables]
         x = np.hstack([(score - centre) / spread for score, (centre, spread) in zip(both, scales, strict=True)])
-        kept = _rows_of(tables[1], patients).filter(regex="^(has_|n_tokens_)")
         columns = data.outcome_columns(task, patients) | fitted.predictions(x)
-        return _rows({"patient_id": patients} | columns | {name: kept[name].tolist() for name in kept})
+        other = _rows_of(tables[1], patients).drop(columns=[*columns, *predicted_by_networks], errors="ignore")
+        return _rows({"patient_id": patients} | columns | {str(name): other[name].tolist() for name in other})
 
     n = len(fitted.weight) // 2
     facts: dict[str, Any] = {"weights": [float(fitted.weight[0, 0]), float(fitted.weight[n, 0])]}

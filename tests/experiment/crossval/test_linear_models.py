@@ -8,6 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from survival_rows import survival_rows
 
 from dmml.errors import InputError
+from dmml.evaluation.predictions import prediction_row, read_predictions, write_table
+from dmml.experiment.crossval.linear_models import predict_joined
 from dmml.experiment.crossval.penalty_choice import InnerFold, choose_penalty, fit_regression
 from dmml.functional.survival import concordance_index
 from dmml.linear.ridge import PENALTIES, choose, cox_log_likelihood, fit_cox, fit_logistic, rotate
@@ -233,3 +235,42 @@ def test_joining_classes_mixes_logits():
     assert weight.shape == (6, 3)
     assert weight[3, 0] > 3 * abs(weight[0, 0])
     assert np.count_nonzero(weight) == 6
+
+
+class FewPatients:
+    """The part of a fold's data that `predict_joined` uses: 40 patients with two classes."""
+
+    def __init__(self):
+        self.patients = [f"P{i:02d}" for i in range(40)]
+        self.labels = {patient: "AB"[i % 2] for i, patient in enumerate(self.patients)}
+
+    def with_outcome(self, part):
+        return self.patients[:30] if part == "train" else []
+
+    def target(self, task, patients):
+        return {"label": np.array(["AB".index(self.labels[patient]) for patient in patients])}
+
+    def outcome_columns(self, task, patients):
+        return {"label": [self.labels[patient] for patient in patients]}
+
+
+def test_joined_models_keep_every_column_that_is_neither_prediction_nor_outcome(tmp_path):
+    data, task = FewPatients(), Classification(["A", "B"])
+    generator = np.random.default_rng(0)
+    for folder, other in (("clinical", {}), ("network", {"n_tokens_10x": 4, "scanner": "left", "dose": 0.5})):
+        (tmp_path / folder).mkdir()
+        for file, patients in (("inner.csv", data.patients[:30]), ("predictions.csv", data.patients[30:])):
+            share = generator.uniform(0.2, 0.8, len(patients))
+            rows = [
+                prediction_row(p, {"label": data.labels[p]}, {"prob_A": a, "prob_B": 1 - a}, True) | other
+                for p, a in zip(patients, share, strict=True)
+            ]
+            write_table(tmp_path / folder / file, rows)
+    inner, outer, _ = predict_joined(tmp_path / "network", tmp_path / "clinical", data, task)
+    for row in (inner[0], outer[-1]):
+        assert list(row) == [
+            "patient_id", "label", "prob_A", "prob_B", "has_expression", "n_tokens_10x", "scanner", "dose",
+        ]  # fmt: skip
+        assert (row["n_tokens_10x"], row["scanner"], row["dose"]) == (4, "left", 0.5)
+    assert [row["patient_id"] for row in outer] == data.patients[30:]
+    assert outer[0]["prob_A"] != read_predictions(tmp_path / "network/predictions.csv")["prob_A"][0]
