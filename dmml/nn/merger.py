@@ -73,7 +73,7 @@ def _is_original(points: Tensor, curve_index: Tensor) -> Tensor:
     Returns:
         (B, N) bool; exactly one of several copies is True, and so is padding.
     """
-    if points.device.type == "cpu" and _all_positions_differ(curve_index):
+    if _is_known_to_differ(curve_index):
         return torch.ones_like(curve_index, dtype=torch.bool)
     # Features are compared by two projections: in a single one, some of thousands of tiles would agree by chance.
     angle = torch.arange(1, points.shape[-1] + 1, device=points.device, dtype=points.dtype)
@@ -88,8 +88,13 @@ def _is_original(points: Tensor, curve_index: Tensor) -> Tensor:
     return torch.ones_like(curve_index, dtype=torch.bool).scatter(1, order[:, 1:], ~is_copy)
 
 
-def _all_positions_differ(curve_index: Tensor) -> bool:
-    """Whether no two tokens of a patient share a position, as for most patients with one slide. Padding is ignored."""
+def _is_known_to_differ(curve_index: Tensor) -> bool:
+    """Whether no two tokens of a patient share a position, as for most patients with one slide. Padding is ignored.
+
+    False if that cannot be checked at no cost: on a GPU, and during compilation or export (see `is_known_full`).
+    """
+    if curve_index.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
     return not bool(_equal_neighbours(curve_index.sort(dim=1).values).any())
 
 

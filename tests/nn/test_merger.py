@@ -30,6 +30,14 @@ def test_every_token_has_one_of_at_most_k_clusters(n, n_clusters):
     assert torch.equal(assignment, cluster_tissue(bag.features, bag, n_clusters)), "deterministic"
 
 
+def test_clusters_are_the_same_where_values_may_not_be_read(monkeypatch):
+    """As during compilation or export, where no Python value can depend on a tensor's values."""
+    bag = make_bag([300, 9], 8)
+    expected = cluster_tissue(bag.features, bag, 8)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.equal(cluster_tissue(bag.features, bag, 8), expected)
+
+
 def test_few_tokens_are_clustered_exactly():
     bag = make_bag([MAX_POINTS], 8)
     order = neighbourhood_order(bag)

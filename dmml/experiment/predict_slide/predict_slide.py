@@ -18,10 +18,10 @@ from dmml.atomic_files import write_json
 from dmml.data.collate import Collate
 from dmml.data.dataset import PatientReader
 from dmml.errors import InputError
+from dmml.experiment.load_model import CheckpointModel, load_encoder_of, load_model
 from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import Answer, plain, read_answer
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_scales
-from dmml.experiment.predict_slide.model import CheckpointModel, load_encoder_of, load_model
 from dmml.experiment.run_folder import now
 from dmml.slides.slide_error import SlideError
 from dmml.slides.tokens import tokens_of_slide

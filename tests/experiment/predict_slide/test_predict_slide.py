@@ -15,8 +15,8 @@ from PIL import Image
 from dmml.__main__ import main
 from dmml.data.collate import Collate
 from dmml.data.dataset import Patient
+from dmml.experiment.load_model import load_model
 from dmml.experiment.predict_slide.answer import read_answer
-from dmml.experiment.predict_slide.model import load_model
 from dmml.store import FeatureStore
 
 pytestmark = pytest.mark.slow
