@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,3 +60,23 @@ def check_class_path(path: str, source: str | Path) -> None:
                 f"{source}: names the class {path}, whose code lies in the same folder {folder}; if you trust it, move the "
                 "code to a folder of its own and name that one"
             )
+
+
+def check_class_paths(content: object, source: str | Path) -> None:
+    """Refuse every class path in the content of a file (see `check_class_path`), at any depth of dictionaries and lists.
+
+    Args:
+        content: What the file holds. Class paths are the texts under the keys `class_path` and `_class_path`.
+        source: The file.
+
+    Raises:
+        InputError: As described.
+    """
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            if key in ("class_path", "_class_path") and isinstance(value, str):
+                check_class_path(value, source)
+            check_class_paths(value, source)
+    elif isinstance(content, (list, tuple)):
+        for value in content:
+            check_class_paths(value, source)

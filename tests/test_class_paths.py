@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from dmml.class_paths import import_class
+from dmml.class_paths import check_class_paths, import_class
 from dmml.errors import InputError
 
 
@@ -42,3 +42,15 @@ def test_a_class_that_does_not_exist_is_refused(folder, path):
 def test_a_class_of_another_kind_is_refused(folder):
     with pytest.raises(InputError, match=r"pathlib\.Path is not derived from builtins\.int"):
         import_class("pathlib.Path", int, "best.ckpt")
+
+
+def test_every_class_that_a_file_names_is_checked_at_any_depth(folder):
+    received = folder / "from_somebody"
+    received.mkdir()
+    hparams = {"task": {"init_args": {"parts": [{"class_path": "from_somebody.evil.A"}]}}, "class_paths": "x"}
+    with pytest.raises(InputError, match=r"from_somebody\.evil\.A.*same folder"):
+        check_class_paths(hparams, received / "best.ckpt")
+    check_class_paths(hparams, folder / "runs" / "best.ckpt")
+    check_class_paths(
+        {"class_path": "gone.A", "other": [None, 3, {"_class_path": "pathlib.Path"}]}, received / "a.ckpt"
+    )

@@ -219,8 +219,6 @@ def read_crossval(folder: Path) -> CrossvalResult:
     plan, record = (
         _read(folder / name) if (folder / name).is_file() else {} for name in ("plan.json", "provenance.json")
     )
-    if "endpoint" in content:
-        check_class_path(str(content["endpoint"]), path)
     return CrossvalResult(folder, dict(content), dict(plan), dict(record))
 
 
@@ -231,4 +229,6 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path} is not valid JSON ({error}); {AGAIN}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a JSON object; {AGAIN}")
+    if "endpoint" in content:
+        check_class_path(str(content["endpoint"]), path)
     return content

@@ -18,7 +18,7 @@ def endpoint_of(context: Context, columns: Collection[str] = ()) -> Endpoint:
 
     Args:
         context: Content of `context.json` or of `crossval.json`. Its `endpoint`, if present, is the class path of a
-            user's own endpoint.
+            user's own endpoint, which the readers of both files have checked (`check_class_path`).
         columns: Columns of `predictions.csv`, which tell dmml's endpoints apart. A cross-validation has none; there,
             the primary metric does.
 

@@ -21,6 +21,7 @@ from dmml.evaluation.endpoints import Endpoint
 from dmml.evaluation.endpoints.find import endpoint_of
 from dmml.evaluation.evaluate import MetricEntry, evaluate
 from dmml.evaluation.predictions import read_predictions
+from dmml.evaluation.result_folders import read_context
 from dmml.evaluation.statistics.pooled import FoldPredictions, corrected_resampled_p
 from dmml.evaluation.statistics.weighted import Weighted
 from dmml.experiment.crossval.models import JOINED, needs_of, pairs
@@ -107,8 +108,8 @@ def summarise(plan: CrossvalPlan) -> dict[str, Any]:
 
 def _read(plan: CrossvalPlan, run: FoldRun, name: str) -> FoldResult:
     folder = plan.model_folder(run, name)
-    context, done = (json.loads((folder / file).read_text(encoding="utf-8")) for file in ("context.json", "done.json"))
-    return FoldResult(run, read_predictions(folder / "predictions.csv"), context, done["patients"])
+    done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+    return FoldResult(run, read_predictions(folder / "predictions.csv"), read_context(folder), done["patients"])
 
 
 def _evaluate(plan: CrossvalPlan, results: Mapping[str, Sequence[FoldResult]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dmml.class_paths import check_class_paths
 from dmml.errors import InputError
 from dmml.tasks import Task
 
@@ -44,10 +45,11 @@ def check_format(checkpoint: Mapping[str, Any], path: str | Path = "") -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint with `weights_only=True`.
+    """Load a checkpoint with `weights_only=True`. Every class that it names is checked, and none is imported.
 
     Raises:
-        InputError: The file does not exist, is not a checkpoint of a dmml model, or has another format number.
+        InputError: The file does not exist, is not a checkpoint of a dmml model, has another format number, or names a
+            class in its own folder (see `check_class_path`).
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint; `dmml fit` writes them to <run>/checkpoints/")
@@ -62,6 +64,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(parts.get("hyper_parameters"), dict) or "state_dict" not in parts:
         raise InputError(f"{path}: a torch file but no checkpoint of a dmml model; use one written by `dmml fit`")
     check_format(checkpoint, path)
+    check_class_paths(checkpoint["hyper_parameters"], path)
     return checkpoint
 
 

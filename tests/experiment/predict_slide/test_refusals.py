@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from PIL import Image
 
 from dmml.__main__ import main
 from dmml.errors import InputError
+from dmml.experiment.load_model import load_encoder_of, load_model
 from dmml.experiment.predict_slide.input import check_input
-from dmml.experiment.predict_slide.model import load_encoder_of, load_model
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +69,19 @@ def test_a_class_of_the_users_own_is_loaded(models, tmp_path, monkeypatch):
     model = load_model(models.changed("student", tmp_path / "c.ckpt", _class_path="own_student.Mine"))
     assert type(model.module).__name__ == "Mine"
     assert not model.module.training
+
+
+@pytest.mark.parametrize("key", ["_class_path", "task"])
+def test_code_in_the_folder_of_the_checkpoint_is_not_run(models, tmp_path, monkeypatch, key):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "received").mkdir()
+    (tmp_path / "received" / "evil.py").write_text("from pathlib import Path\n\nPath('ran').touch()\n")
+    named = "received.evil.Mine" if key == "_class_path" else {"class_path": "received.evil.Mine", "init_args": {}}
+    path = models.changed("student", tmp_path / "received" / "c.ckpt", **{key: named})
+    with pytest.raises(InputError, match=r"names the class received\.evil\.Mine, whose code lies in the same folder"):
+        load_model(path)
+    assert not (tmp_path / "ran").exists()
+    assert "received.evil" not in sys.modules
 
 
 def test_a_model_that_reads_no_slides_is_refused(models, tmp_path):
