@@ -178,7 +178,7 @@ def test_a_resumed_run_is_identical(tmp_path):
     assert distance(whole, resumed) == 0
 
 
-def test_refusals_name_their_reason():
+def test_unsuitable_models_and_trainers_are_refused_with_the_reason():
     class Plain(LightningModule):
         training_step, configure_optimizers = Tiny.training_step, Tiny.configure_optimizers
 
@@ -291,7 +291,7 @@ def test_two_processes_train_as_one(tmp_path):
         assert gap < 1e-6
 
 
-def test_processes_sum_confidences_without_a_barrier(cohort, tmp_path, monkeypatch):
+def test_processes_add_their_confidences_without_a_barrier(cohort, tmp_path, monkeypatch):
     """A barrier would make the host wait for the device at every step."""
     # Lightning writes these into the environment; left there, later processes would wait for ones that nobody starts.
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):

@@ -41,7 +41,7 @@ class Poison(Callback):
     ("where", "at", "cause"),
     [("features", 2, "features at 20x of {1}"), ("rna", 3, "RNA (tme) of {0}"), ("weights", 1, "lower model.lr")],
 )
-def test_the_patients_are_named_and_the_batch_is_saved(cohort, tmp_path, where, at, cause):
+def test_a_loss_that_is_not_finite_names_the_patients_and_saves_the_batch(cohort, tmp_path, where, at, cause):
     poison = Poison(at, where)
     torch.manual_seed(0)
     trainer = Trainer(
@@ -73,7 +73,7 @@ def test_each_epoch_is_logged_in_one_line(cohort, caplog):
     assert "left" not in lines[-1]
 
 
-def test_the_line_of_an_epoch_is_on_stdout_and_vanishes_with_q(capsys):
+def test_the_line_of_an_epoch_is_printed_unless_quiet(capsys):
     trainer = SimpleNamespace(current_epoch=0, max_epochs=2, callback_metrics={"train/loss": 0.5})
     with show_log():
         Progress().on_train_epoch_end(trainer, None)
@@ -83,7 +83,7 @@ def test_the_line_of_an_epoch_is_on_stdout_and_vanishes_with_q(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_bad_loss_of_a_validation_ends_the_run_and_names_the_patients(cohort, tmp_path):
+def test_a_validation_loss_that_is_not_finite_ends_the_run_and_names_the_patients(cohort, tmp_path):
     class PoisonValidation(Callback):
         patients = None
 

@@ -30,7 +30,9 @@ class Count(Callback):
 
 
 @pytest.mark.parametrize(("max_padding", "n_messages"), [(0.0, 1), (1.0, 0)])
-def test_the_fraction_is_logged_and_a_large_one_is_reported_once(cohort, caplog, monkeypatch, max_padding, n_messages):
+def test_the_fraction_of_padding_is_logged_and_a_large_one_is_reported_once(
+    cohort, caplog, monkeypatch, max_padding, n_messages
+):
     monkeypatch.setattr("dmml.callbacks.padding.MAX_PADDING", max_padding)
     count = Count()
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}

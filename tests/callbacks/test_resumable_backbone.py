@@ -22,7 +22,7 @@ def teacher(cohort, tmp_path_factory):
 
 @pytest.mark.parametrize(("hook", "at"), [("on_train_batch_end", 8), ("on_validation_end", 2)])
 @pytest.mark.parametrize("taught", [True, False])
-def test_a_student_is_resumed_with_the_backbone_of_its_teacher_or_its_own(cohort, tmp_path, teacher, hook, at, taught):
+def test_a_student_with_a_backbone_is_resumed_exactly(cohort, tmp_path, teacher, hook, at, taught):
     def student(**arguments):
         return SubspaceStudent(**arguments, teacher=teacher if taught else None)
 

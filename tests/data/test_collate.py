@@ -1,4 +1,4 @@
-"""From a store to a padded batch: several slides a patient, whatever is missing, and the order of an epoch."""
+"""From a store to a padded batch: several slides per patient, missing data, and the order of an epoch."""
 
 import numpy as np
 import pytest
@@ -88,7 +88,7 @@ def test_parents_follow_their_slide(store):
     assert batch.parent.dtype == torch.int64
 
 
-def test_a_patient_may_lack_anything(store):
+def test_a_patient_may_lack_rna_slides_or_a_magnification(store):
     batch = batch_of(store, ["C", "D", "E", "A"])
     assert batch.bags[10].mask.sum(1).tolist() == [5, 0, 0, 5]
     assert batch.bags[20].mask.sum(1).tolist() == [0, 6, 0, 13]
@@ -103,7 +103,7 @@ def test_a_patient_may_lack_anything(store):
     assert PatientReader(None, SLIDES, (10, 20)).read("A").features == {}
 
 
-def test_reading_again_is_the_same_and_the_cache_keeps_to_its_budget(store):
+def test_repeated_reading_gives_the_same_and_the_cache_stays_within_its_budget(store):
     cached, none = PatientReader(store, SLIDES, (10, 20)), PatientReader(store, SLIDES, (10, 20), cache_gib=0)
     assert cached.read("A") is cached.read("A")
     first, again = none.read("A"), none.read("A")

@@ -1,4 +1,4 @@
-"""The data module takes the arguments of a data section, and nothing heavy is imported to know them."""
+"""The data module takes the arguments of a data section, and they are known without heavy imports."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Training statistics of features: each patient weighs the same, missing values take no part, nobody else is read."""
+"""Training statistics of features: each patient has the same weight, missing values are ignored, and no other patient is read."""
 
 import tracemalloc
 
@@ -14,7 +14,7 @@ from dmml.store import FeatureStore, SlideFeatures
 
 
 class Tokens:
-    """A reader of tokens at 20x that were given, or are drawn when they are asked for."""
+    """A reader of tokens at 20x, which are given or drawn when they are read."""
 
     def __init__(self, tokens, draw=None):
         self.tokens, self.draw = tokens, draw
@@ -47,7 +47,7 @@ def tokens():
     return features_of
 
 
-def test_each_patient_weighs_the_same_and_missing_values_take_no_part(tokens):
+def test_each_patient_has_the_same_weight_and_missing_values_are_ignored(tokens):
     statistics = fit_feature_statistics(Tokens(tokens), list(tokens), [10, 20])
     assert set(statistics) == {"20"}
     for feature in (0, 1, 2, 4):
@@ -75,7 +75,7 @@ def test_a_feature_without_values_has_mean_0_and_scale_1_and_large_means_lose_no
     assert statistics["scale"][2] == pytest.approx(np.std(np.arange(6)), rel=1e-9)
 
 
-def test_a_bounded_even_draw_is_near_the_whole_and_the_same_twice(tokens):
+def test_statistics_of_a_bounded_sample_are_close_to_those_of_all_tokens_and_reproducible(tokens):
     many = {p: np.random.default_rng(i).normal(i, 1, (5_000, 3)) for i, p in enumerate(tokens)}
     whole = fit_feature_statistics(Tokens(many), list(many), [20], max_tokens_per_patient=5_000)
     some, again = (fit_feature_statistics(Tokens(many), list(many), [20], 500, seed=3) for _ in range(2))
@@ -147,7 +147,7 @@ def test_statistics_do_not_change_with_the_features_of_test_patients(tmp_path_fa
 
 
 class Altered:
-    """A reader that shows other features of every patient who is not spared."""
+    """A reader that returns other features for every patient who is not spared."""
 
     def __init__(self, reader, spared):
         self.reader, self.spared, self.slides = reader, spared, reader.slides

@@ -1,4 +1,4 @@
-"""Several cohorts behind one data module: every slide from its own store, every patient's numbers its own."""
+"""Several cohorts behind one data module: every slide is read from its own store, and every patient keeps its values."""
 
 import numpy as np
 import pandas as pd
@@ -88,7 +88,7 @@ def test_a_cohort_without_slides_is_joined_with_one_that_has_them(tmp_path):
         ({"slides": ["s1"]}, "slide s1 is in .*a.zarr, too"),
     ],
 )
-def test_stores_that_do_not_go_together(tmp_path, change, message):
+def test_stores_that_do_not_match_are_refused(tmp_path, change, message):
     slides = change.pop("slides", ["s2"])
     stores = {
         "a.zarr": store(tmp_path / "a.zarr", ["s1"], 0),
@@ -134,7 +134,7 @@ def test_levels_of_one_cohort_only_are_named(tmp_path):
     assert doubts == ["sex: levels of one cohort only: male (one), M (two); are they spelled differently in another?"]
 
 
-def test_another_platform_in_a_joined_cohort_is_named(tmp_path, capsys):
+def test_a_joined_cohort_of_another_platform_is_reported(tmp_path, capsys):
     """Both are log2, and a model can tell the cohorts by it."""
     from dmml.cohort.cohort_summary import rna_provenance
     from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets

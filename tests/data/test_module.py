@@ -1,4 +1,4 @@
-"""The data module: who is in which part, whose statistics are used, what is refused."""
+"""The data module: the patients of each part, the statistics that are used, and what is refused."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from dmml.tasks import Classification, Survival
 
 
 class Model:
-    """As much of a model as a data module asks for."""
+    """The part of a model that a data module uses."""
 
     def __init__(self, data=None, task=None):
         self.task, self.fitted, self.n_features = task or Survival(edges=[300.0, 700, 1300], end=2000.0), {}, DIM
@@ -24,7 +24,7 @@ class Model:
 
 
 class Trained:
-    """As much of a trainer."""
+    """The part of a trainer that a data module uses."""
 
     def __init__(self, model):
         self.lightning_module = model
@@ -95,7 +95,7 @@ def test_training_statistics_standardise_the_training_patients(fitted):
     assert values.abs().max() <= 3
 
 
-def test_loaders_and_their_targets(cohort, fitted):
+def test_loaders_return_the_targets_of_their_patients(cohort, fitted):
     data, model = fitted
     data.trainer = Trained(model)
     batches = list(data.train_dataloader())
@@ -155,7 +155,7 @@ def test_a_cohort_of_another_encoder_is_refused(cohort, fitted):
         held.check(other)
 
 
-def test_a_day_falls_on_its_own_step_in_training_and_in_testing():
+def test_a_day_falls_into_the_same_interval_in_training_and_in_testing():
     days = np.arange(1, 40) * 30.4375 + 0.1  # months are days with many decimals, and models are given float32
     outcome = {"time": days, "event": np.arange(39) % 2}
     rounded = Survival().encode(outcome)["time"].numpy().astype(float)
@@ -183,7 +183,7 @@ def test_hashes_change_with_a_table_and_a_store(tmp_path):
     assert {name for name, value in content_hashes(section, parts).items() if value != before[name]} == {"features"}
 
 
-def test_batches_pin_whole(fitted):
+def test_batches_are_pinned_with_all_their_tensors(fitted):
     data, model = fitted
     data.trainer = Trained(model)
     batch = next(iter(data.train_dataloader()))
@@ -193,7 +193,7 @@ def test_batches_pin_whole(fitted):
 
 
 @pytest.mark.parametrize("url", [False, True], ids=["folder", "object store"])
-def test_processes_that_read_ahead_hand_out_the_same_batches(cohort, fitted, url):
+def test_processes_that_read_ahead_return_the_same_batches(cohort, fitted, url):
     """Two epochs, with tokens drawn anew in each; a store behind a URL is opened in every process."""
     features = str(cohort / "development" / "features.zarr")
     batches_of_modules = []

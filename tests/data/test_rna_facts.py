@@ -1,4 +1,4 @@
-"""What is said of a tested cohort's RNA: each value once, and of the patients who are tested."""
+"""The description of a tested cohort's RNA: each value is counted once, and only for tested patients."""
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ def values():
     return table
 
 
-def test_values_are_counted_over_the_patients_who_are_tested(values):
+def test_values_are_counted_over_the_tested_patients(values):
     both = {"tumor": statistics(GENES[:3]), "tme": statistics(GENES[3:])}
     facts = rna(values).facts(both, PATIENTS[:7])
     assert (facts["values"], facts["values_held"], facts["values_imputed"]) == (41, 2, 1)

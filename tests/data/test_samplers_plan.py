@@ -1,4 +1,4 @@
-"""Batches by plan: everybody once, budgets kept, processes level, padding saved, tokens drawn with their parents."""
+"""Planned batches: each patient occurs once, budgets hold, processes get equal shares, and tokens keep their parents."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def padded(sizes, batch):
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("options", [{}, {"pack": 4}, {"token_budget": 9000}, {"pack": 8, "token_budget": 9000}])
 @pytest.mark.parametrize("n", [7, 53])
-def test_every_patient_comes_once_and_processes_have_equal_shares(n, options, world):
+def test_every_patient_occurs_once_and_processes_have_equal_shares(n, options, world):
     sizes = sizes_of(n)
     for epoch in range(6):
         samplers = [PatientBatches(sizes, 4, 1, True, rank=rank, world=world, **options) for rank in range(world)]
@@ -51,7 +51,7 @@ def test_validation_batches_keep_their_order_over_processes():
         PatientBatches(sizes[:2], 5, world=3)
 
 
-def test_packing_saves_padding_and_orders_stay_random():
+def test_packing_reduces_padding_and_keeps_the_order_random():
     sizes = sizes_of(400)
     plain, packed = (PatientBatches(sizes, 8, 0, True, pack=pack) for pack in (1, 16))
     by_hand = 1 - sizes.sum() / sum(padded(sizes, batch) for batch in plain.plan(0))
@@ -63,7 +63,7 @@ def test_packing_saves_padding_and_orders_stay_random():
     assert abs(np.corrcoef(np.arange(len(means)), means)[0, 1]) < 0.4  # not from small to large
 
 
-def test_a_resumed_epoch_goes_on_where_it_stopped():
+def test_a_resumed_epoch_continues_where_it_stopped():
     sizes = sizes_of(40)
     whole, resumed = (PatientBatches(sizes, 4, 3, True, pack=2) for _ in range(2))
     whole.set_epoch(5)
@@ -113,7 +113,7 @@ def grid(side=12, orphans=5):
     return Patient("P", features, place, {m: np.zeros(len(x), int) for m, x in features.items()}, parent)
 
 
-def test_parents_come_with_all_their_children():
+def test_parents_are_drawn_with_all_their_children():
     patient = grid()
     seen = []
     for epoch in range(5):
@@ -131,7 +131,7 @@ def test_parents_come_with_all_their_children():
     assert subsample(patient, 10_000, (0, 0)) is patient
 
 
-def test_one_magnification_and_a_giant_parent():
+def test_a_budget_of_tokens_limits_a_single_magnification_and_divides_no_parent():
     assert len(draw_tokens({20: 50}, np.full(50, -1), 7, (0, 0), "P")[20]) == 7
     rows = draw_tokens({10: 1, 20: 30}, np.zeros(30, int), 7, (0, 0), "P")
     assert len(rows[20]) == 30  # a parent is never cut

@@ -62,7 +62,7 @@ def reads(monkeypatch):
     return seen
 
 
-def test_each_description_is_read_once_and_strangers_are_not_opened(cohort, reads):
+def test_each_slides_description_is_read_once_and_slides_of_other_patients_are_not_opened(cohort, reads):
     data = MultimodalDataModule(**cohort)
     data.setup("fit")
     data.mean_batch()
@@ -104,7 +104,7 @@ def test_a_changed_store_has_another_hash(cohort):
     assert hashes()[0] == of_cohort
 
 
-def test_what_is_remembered_of_a_slide_is_small(tmp_path):
+def test_little_memory_is_kept_per_slide(tmp_path):
     import tracemalloc
 
     store = FeatureStore.create(tmp_path / "f.zarr", ENCODER, {10: 1.0, 20: 0.5})
@@ -122,7 +122,7 @@ def test_what_is_remembered_of_a_slide_is_small(tmp_path):
     assert held < 3_000, "bytes a slide, of which 100,000 are held by every process that reads ahead"
 
 
-def test_some_tokens_of_a_patient_who_has_10x_alone(tmp_path):
+def test_tokens_are_drawn_from_a_patient_with_10x_alone(tmp_path):
     store = FeatureStore.create(tmp_path / "f.zarr", ENCODER, {10: 1.0, 20: 0.5})
     store.write("coarse", {10: bag(50)}, {})
     write(store, "both", 30)

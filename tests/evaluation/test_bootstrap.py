@@ -43,7 +43,7 @@ def test_the_mean_of_a_small_stratum_has_the_textbook_variance(size):
     assert means.var() == pytest.approx(values.var(ddof=1) / size, rel=0.04)
 
 
-def test_matrix_form_equals_one_call_per_resample():
+def test_the_matrix_form_equals_one_call_per_resample():
     time, event, a, b = draw()
     censoring = (np.sort(time), np.linspace(1, 0.3, len(time)))
     curve = as_censoring(censoring, time, event)
@@ -72,7 +72,7 @@ def test_a_corrected_interval_equals_that_of_scipy():
     assert ours.low > percentiles(np.random.default_rng(0).choice(values, (20_000, 40)).mean(1))[0] + 0.01
 
 
-def test_jackknife_groups_leave_out_every_patient_once():
+def test_every_patient_is_left_out_by_one_jackknife_group():
     assert (jackknife_weights(5) == 1 - np.eye(5)).all()
     groups = jackknife_weights(1000)
     assert groups.shape == (200, 1000)
@@ -89,7 +89,7 @@ def test_a_corrected_p_value_agrees_with_its_interval(correction):
             assert (low > 0 or high < 0) == (two_sided_p(draws, correction) < 0.05)
 
 
-def test_interval_of_a_mean_has_the_textbook_width():
+def test_the_interval_of_a_mean_has_the_textbook_width():
     values = np.random.default_rng(0).normal(size=400)
     result = interval(lambda x: float(x.mean()), values)
     assert result.value == values.mean()
@@ -108,7 +108,7 @@ def test_intervals_cover_the_truth_about_as_often_as_stated():
     assert 0.90 <= hits / 200 <= 0.99
 
 
-def test_paired_difference_is_signed_and_narrower_than_unpaired():
+def test_a_paired_difference_has_a_sign_and_a_narrower_interval_than_an_unpaired_one():
     time, event, a, b = draw(150)
     ab = paired_difference(metrics.concordance_index, a, b, time, event, strata=event)
     ba = paired_difference(metrics.concordance_index, b, a, time, event, strata=event)
@@ -149,7 +149,7 @@ def test_undefined_resamples_are_left_out_unless_more_than_half_are_undefined():
     assert np.isnan(percentiles(np.array([np.nan, np.nan, 1.0]))).all()
 
 
-def test_holm_by_hand():
+def test_holm_s_adjustment_equals_one_by_hand():
     assert holm([0.01, 0.04, 0.03, np.nan]) == pytest.approx([0.03, 0.06, 0.06, np.nan], nan_ok=True)
     assert holm([0.5, 0.9]).tolist() == [1, 1]
 

@@ -58,7 +58,7 @@ def test_recalibration_evaluates_the_other_patients_before_and_after(make, tmp_p
     assert not list(evaluation.folder.glob("recalibrated.*"))
 
 
-def test_an_evaluation_in_memory_is_the_one_in_the_files(make, tmp_path):
+def test_an_evaluation_in_memory_equals_the_one_read_from_files(make, tmp_path):
     evaluation = evaluation_in(make.survival(tmp_path / "run", make.cohort()))
     rows = evaluation.predictions.to_dict("records")
     in_memory = evaluation_of(evaluation.folder, evaluation.run_folder, rows, evaluation.context)

@@ -17,7 +17,7 @@ def evaluated(make, folder, **context):
     return write_evaluation(test), (test / "report.html").read_text()
 
 
-def test_another_level_reaches_metrics_plots_and_words(make, tmp_path, monkeypatch):
+def test_another_level_is_used_in_metrics_plots_and_sentences(make, tmp_path, monkeypatch):
     metrics, page = evaluated(make, tmp_path / "a")
     monkeypatch.setattr(interval_settings, "LEVEL", 0.8)
     narrow, narrow_page = evaluated(make, tmp_path / "b")
@@ -32,7 +32,7 @@ def test_another_level_reaches_metrics_plots_and_words(make, tmp_path, monkeypat
         assert len(matches) > 10
 
 
-def test_another_number_of_resamples_reaches_every_interval_and_the_note(make, tmp_path, monkeypatch):
+def test_another_number_of_resamples_is_used_for_every_interval_and_in_the_note(make, tmp_path, monkeypatch):
     drawn = []
     draw = bootstrap.resamples
 
@@ -49,7 +49,7 @@ def test_another_number_of_resamples_reaches_every_interval_and_the_note(make, t
     assert bootstrap.resamples(4).shape == (50, 4)
 
 
-def test_the_level_of_curves_is_that_of_lifelines_by_default(make):
+def test_the_default_level_of_curves_is_that_of_lifelines(make):
     cohort = make.cohort()
     assert interval_settings.alpha() == KaplanMeierFitter().alpha == CoxPHFitter().alpha
     curve, theirs = kaplan_meier(cohort.time, cohort.event), KaplanMeierFitter().fit(cohort.time, cohort.event)

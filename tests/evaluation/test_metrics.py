@@ -77,14 +77,14 @@ def test_concordances_and_auc_agree_with_loops(integer):
         )
 
 
-def test_without_censoring_the_weighted_metrics_are_the_plain_ones():
+def test_without_censoring_weighted_metrics_equal_plain_ones():
     time, _, risk = draw()
     event = np.ones_like(time)
     assert metrics.concordance_ipcw(time, event, risk) == pytest.approx(metrics.concordance_index(time, event, risk))
     assert metrics.auc_at(time, event, risk, 500) == pytest.approx(roc_auc_score(time <= 500, risk))
 
 
-def test_weighted_concordance_equals_the_functional_one_and_takes_groups():
+def test_the_concordance_with_weights_equals_that_of_functional_and_accepts_groups():
     time, event, risk = draw(integer=True)
     ones = weighted.estimate(weighted.harrell(time, event, risk), len(time))
     assert ones == pytest.approx(metrics.concordance_index(time, event, risk))
@@ -95,7 +95,7 @@ def test_weighted_concordance_equals_the_functional_one_and_takes_groups():
     assert metrics.concordance_within(time, event, fold, risk) == pytest.approx(np.dot(pairs, wins) / np.sum(pairs))
 
 
-def test_blocks_of_rows_change_nothing(monkeypatch):
+def test_a_computation_in_blocks_of_rows_gives_the_same(monkeypatch):
     time, event, risk = draw(integer=True)
     whole = metrics.concordance_ipcw(time, event, risk, tau=6.0)
     monkeypatch.setattr(weighted, "BLOCK_ROWS", 7)

@@ -33,7 +33,7 @@ def test_numbers_are_read_exactly_and_unknown_ones_are_nan(written):
     assert written["patient_id"].tolist() == ["007", "NA", "c"]
 
 
-def test_the_table_in_memory_is_the_one_in_the_file(written):
+def test_the_table_in_memory_equals_the_one_read_from_the_file(written):
     pd.testing.assert_frame_equal(predictions_table(ROWS), written)
 
 

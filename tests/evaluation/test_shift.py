@@ -23,7 +23,7 @@ def patients(n, seed, offset=0.0):
     return generator.normal(size=(n, 4)) @ LOADINGS + generator.normal(size=(n, 30)) + offset
 
 
-def test_shift_of_columns_by_hand():
+def test_shift_and_spread_of_columns_equal_those_by_hand():
     reference = fit_reference([[0.0, 10.0], [2.0, 14.0], [4.0, np.nan]], ["a", "b"])
     assert reference["mean"] == [2, 12]
     assert reference["std"] == pytest.approx([2, np.sqrt(8)], rel=1e-3)
@@ -193,7 +193,7 @@ def test_a_reference_is_plain_python_and_names_no_patient():
     assert not any(np.isclose(rows, value, rtol=0, atol=1e-9).any() for value in reference["sample"])
 
 
-def test_mixed_stains_are_separated_again():
+def test_stains_that_were_mixed_are_separated():
     dyes = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
     dyes /= np.linalg.norm(dyes, axis=1, keepdims=True)
     generator = np.random.default_rng(0)

@@ -80,7 +80,7 @@ def test_every_class_has_its_short_name_in_both_commands(program, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_default_callback_gives_way_to_the_configs_own():
+def test_a_callback_of_the_config_replaces_the_default_one():
     assert [type(callback) for callback in default_callbacks([])] == [NanGuard, EarlyStopping]
     assert [type(callback) for callback in default_callbacks([EarlyStopping("train/loss")])] == [NanGuard]
 

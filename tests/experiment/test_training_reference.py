@@ -17,7 +17,7 @@ from dmml.experiment.training_reference import (
 
 
 class Model(LightningModule):
-    """Its risk is its only weight, times the patient's place in the batch."""
+    """Its risk is its only weight times the patient's position in the batch."""
 
     def __init__(self, has_risk=True):
         super().__init__()
@@ -81,7 +81,7 @@ def test_references_are_fitted_on_the_patients_who_have_the_input():
     assert {name: reference["n"] for name, reference in references.items()} == {"10x": 30, "tumor": 7}
 
 
-def test_values_are_added_to_a_checkpoint_that_keeps_all_else(checkpoint):
+def test_values_are_added_to_a_checkpoint_without_changing_the_rest(checkpoint):
     add_to_fitted(checkpoint, {"median_risk": 0.5})
     content = torch.load(checkpoint, weights_only=True)
     assert content["hyper_parameters"]["fitted"] == {"n_training": 5, "median_risk": 0.5}

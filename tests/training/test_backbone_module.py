@@ -66,7 +66,7 @@ def check_parts(output, task, available, share=None):
 @pytest.mark.parametrize("specific", [True, False])
 @pytest.mark.parametrize("kind", [SubspaceTeacher, SubspaceStudent])
 @pytest.mark.parametrize("task", [Survival, Classification])
-def test_parts_add_up_to_the_logits_at_every_share(cohort, tmp_path, task, kind, specific):
+def test_the_parts_add_up_to_the_logits_at_every_share(cohort, tmp_path, task, kind, specific):
     task_object = task() if task is Survival else Classification(classes=["G2", "G3", "G4"])
     data = data_of(cohort, **(GRADES if task is Classification else {}))
     model, _ = trained(kind(width=16, lr=5e-3, task=task_object, tissue_specific=specific), data, tmp_path)
@@ -85,7 +85,7 @@ def test_parts_add_up_to_the_logits_at_every_share(cohort, tmp_path, task, kind,
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["teacher", "student"])
-def test_the_module_after_its_fit_answers_as_its_checkpoint(fits, cohort, tmp_path, name):
+def test_a_fitted_module_and_its_checkpoint_predict_the_same(fits, cohort, tmp_path, name):
     model, path = fits[name]
     again = loaded(path, type(model))
     assert again.backbone.layout == model.backbone.layout
@@ -98,14 +98,14 @@ def test_the_module_after_its_fit_answers_as_its_checkpoint(fits, cohort, tmp_pa
 
 
 def _whole(model):
-    """With all of the deep part, which a fit of two epochs and four patients has no reason to choose."""
+    """The model with the whole deep part, which a fit of two epochs on four patients does not choose."""
     model.deep_share.fill_(1.0 if model.deep_share < 1 else 0.0)
     return model
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["teacher", "student"])
-def test_padding_order_and_masked_rubbish_change_nothing(fits, cohort, tmp_path, name):
+def test_padding_token_order_and_masked_values_change_no_output(fits, cohort, tmp_path, name):
     model = loaded(fits[name][1], type(fits[name][0]))
     model.deep_share.fill_(0.5)
     batch = outer_batch(model, data_of(cohort), tmp_path)
@@ -115,7 +115,7 @@ def test_padding_order_and_masked_rubbish_change_nothing(fits, cohort, tmp_path,
 
 
 @torch.no_grad()
-def test_a_student_of_a_teacher_answers_as_the_teacher_without_rna_where_no_deep_part_counts(fits, cohort, tmp_path):
+def test_without_a_deep_part_a_student_predicts_as_its_teacher_does_without_rna(fits, cohort, tmp_path):
     teacher, student = loaded(fits["teacher"][1]), loaded(fits["student"][1], SubspaceStudent)
     for model in (teacher, student):
         model.deep_share.zero_()
@@ -127,7 +127,7 @@ def test_a_student_of_a_teacher_answers_as_the_teacher_without_rna_where_no_deep
 
 
 @torch.no_grad()
-def test_without_a_backbone_nothing_of_it_is_left(cohort, tmp_path):
+def test_a_model_without_a_backbone_has_none_of_its_parts(cohort, tmp_path):
     for kind in (SubspaceTeacher, SubspaceStudent):
         model, path = trained(kind(width=16, backbone=None), data_of(cohort), tmp_path)
         assert not [name for name in model.state_dict() if "backbone" in name or "share" in name]
@@ -136,8 +136,8 @@ def test_without_a_backbone_nothing_of_it_is_left(cohort, tmp_path):
         assert output.backbone_programs == {}
 
 
-def test_a_teacher_of_other_magnifications_is_cross_fitted_too(fits, cohort, tmp_path):
-    """It judges the student on inner validation patients, whose outcomes its backbone has seen."""
+def test_a_teacher_of_other_magnifications_is_cross_fitted_as_well(fits, cohort, tmp_path):
+    """It is evaluated on inner validation patients, whose outcomes its backbone was fitted to."""
     student = SubspaceStudent(width=16, teacher=fits["teacher"][1], magnifications=[20])
     seen = []
     on_fit_end = student.on_fit_end
@@ -161,7 +161,7 @@ def test_a_fit_without_a_data_module_says_that_it_has_no_backbone():
         SubspaceTeacher(**options, backbone=None).setup("fit")
 
 
-def test_a_student_without_a_backbone_learns_from_a_teacher_with_one_and_the_other_way_round(fits, cohort, tmp_path):
+def test_teacher_and_student_need_not_both_have_a_backbone(fits, cohort, tmp_path):
     _, path = trained(SubspaceTeacher(width=16, backbone=None), data_of(cohort), tmp_path)
     student, _ = trained(SubspaceStudent(width=16, teacher=path), data_of(cohort), tmp_path)
     assert student.has_backbone
@@ -172,7 +172,7 @@ def test_a_student_without_a_backbone_learns_from_a_teacher_with_one_and_the_oth
     assert student.backbone is None
 
 
-def test_weights_to_start_from_bring_no_backbone_of_other_patients(fits, cohort, tmp_path):
+def test_initial_weights_do_not_include_the_backbone_of_other_patients(fits, cohort, tmp_path):
     source = loaded(fits["teacher"][1])
     source.deep_share.fill_(0.75)
     kept = torch.load(fits["teacher"][1], weights_only=True)
@@ -204,7 +204,7 @@ def test_a_loaded_model_that_is_fitted_again_keeps_what_its_heads_have_learned(f
 
 
 @torch.no_grad()
-def test_a_prediction_after_a_fit_that_broke_off_reads_slides_and_not_what_the_fit_remembered(fits, cohort, tmp_path):
+def test_a_prediction_after_an_interrupted_fit_does_not_use_remembered_values(fits, cohort, tmp_path):
     model, data = loaded(fits["teacher"][1]), data_of(cohort)
     data.setup("fit")
     model.fit_backbone(data)
@@ -247,9 +247,7 @@ def test_a_fit_reads_neither_features_nor_outcomes_of_outer_test_patients(cohort
         data.reader.read(data.patients("outer_test")[0])
 
 
-def test_a_task_of_ones_own_without_a_linear_likelihood_is_refused_in_a_line_and_fits_without_a_backbone(
-    cohort, tmp_path
-):
+def test_a_task_without_a_linear_likelihood_is_refused_and_can_be_fitted_without_a_backbone(cohort, tmp_path):
     class PlainTask(Survival):
         def linear_likelihood(self, target):
             return Task.linear_likelihood(self, target)
@@ -316,8 +314,8 @@ def test_tiny_cohorts_neither_crash_nor_warn(cohort, tmp_path, name, kind):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["teacher", "student"])
-def test_programs_in_a_fit_are_the_backbones_without_the_patients_own_rna(fits, cohort, tmp_path, name):
-    """Fitted values would leave the deep part less to learn than a new patient leaves."""
+def test_programs_in_a_fit_are_predicted_without_the_patients_own_rna(fits, cohort, tmp_path, name):
+    """With fitted values, less would be left for the deep part to learn than for new patients."""
     model = loaded(fits[name][1], type(fits[name][0]))
     model.teacher_path = fits["teacher"][1]
     data = data_of(cohort)

@@ -1,4 +1,4 @@
-"""Baselines' networks in the steps of a training: every network learns, is kept, and sees what it should."""
+"""Baselines' networks in the steps of a training: every network learns, is saved, and reads its inputs only."""
 
 import copy
 
@@ -27,7 +27,7 @@ def build(name, kind="survival", **changes):
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("transmil", "mcat"))) for name in BASELINES]
 )
-def test_every_network_learns_a_batch(name, kind):
+def test_every_network_can_learn_a_batch(name, kind):
     model, batch = build(name, kind, lr=3e-3).train(), make_batch((5, 3, 4, 6), (9, 4, 8, 12), kind=kind)
     optimizer = model.configure_optimizers()
     values = []
@@ -40,7 +40,7 @@ def test_every_network_learns_a_batch(name, kind):
     assert values[-1] < values[0] - 0.1
 
 
-def test_unobserved_patients_do_not_move_the_loss():
+def test_patients_without_an_outcome_do_not_change_the_loss():
     model, batch = build("rna_network").eval(), make_batch((5, 3, 4), (9, 4, 8))
     model.log = lambda *args, **kwargs: None
     other = copy.deepcopy(batch)
@@ -53,7 +53,7 @@ def test_unobserved_patients_do_not_move_the_loss():
 
 
 @pytest.mark.parametrize("name", ["late_fusion", "histology_mean"])
-def test_fit_on_a_cohort_and_come_back_from_the_checkpoint(cohort, name, tmp_path):
+def test_a_fitted_baseline_predicts_the_same_from_its_checkpoint(cohort, name, tmp_path):
     model, data, collect = (
         BaselineNetwork(name, task=Survival(n_intervals=3), width=16),
         data_of(cohort),
@@ -85,7 +85,7 @@ def test_classes_come_from_the_training_patients(cohort):
     assert model.n_features == 0
 
 
-def test_what_the_data_lack_is_refused_by_name(cohort):
+def test_inputs_that_the_data_lack_are_refused_by_name(cohort):
     with pytest.raises(InputError, match="there is no baseline 'abmil'"):
         BaselineNetwork("abmil")
     with pytest.raises(InputError, match="rna_network reads RNA"):
@@ -101,7 +101,7 @@ def test_what_the_data_lack_is_refused_by_name(cohort):
         BaselineNetwork("rna_network").setup("test")
 
 
-def test_rna_alone_and_tissue_alone_are_blind_to_the_other():
+def test_networks_of_rna_or_of_tissue_do_not_read_the_other():
     batch = make_batch((5, 3), (9, 4))
     other = copy.deepcopy(batch)
     for bag in other.bags.values():

@@ -59,7 +59,7 @@ def teacher_path(cohort, tmp_path_factory):
         (SubspaceStudent, {"genes": GENES, "n_merged": 1}),
     ],
 )
-def test_a_plain_model_round_trips_safely(model, changes, tmp_path):
+def test_a_plain_model_is_saved_and_loaded_without_unpickling(model, changes, tmp_path):
     made = model(**{"n_features": DIM, "task": survival(), "width": 16} | changes).eval()
     path = by_hand(made, tmp_path / "m.ckpt")
     torch.load(path, weights_only=True)
@@ -69,7 +69,7 @@ def test_a_plain_model_round_trips_safely(model, changes, tmp_path):
     assert read.task.init_args() == made.task.init_args()
 
 
-def test_a_fitted_model_is_whole_in_its_checkpoint(teacher_path, cohort):
+def test_a_checkpoint_holds_all_of_a_fitted_model(teacher_path, cohort):
     kept = torch.load(teacher_path, weights_only=True)["hyper_parameters"]
     assert kept["n_features"] == 16
     assert set(kept["genes"]) == {"tumor", "tme"}
@@ -91,7 +91,7 @@ def test_a_fitted_model_is_whole_in_its_checkpoint(teacher_path, cohort):
     assert torch.equal(first[0]["predictions"]["risk"], again[0]["predictions"]["risk"])
 
 
-def test_init_arguments_of_the_callers_task_are_left_alone(cohort, tmp_path):
+def test_a_fit_does_not_change_the_arguments_of_the_callers_task(cohort, tmp_path):
     task = Survival()
     fit(SubspaceTeacher(width=16, task=task), data_of(cohort), tmp_path / "t.ckpt")
     assert task.edges is None
@@ -103,7 +103,7 @@ def test_classification_takes_its_classes_from_training_labels(cohort, tmp_path)
     assert SubspaceTeacher.load_from_checkpoint(path, weights_only=True).task.classes == ["G2", "G3", "G4"]
 
 
-def test_rna_only_and_slides_only_fit(cohort, tmp_path):
+def test_models_of_rna_alone_and_of_slides_alone_can_be_fitted(cohort, tmp_path):
     rna = SubspaceTeacher.load_from_checkpoint(
         fit(SubspaceTeacher(width=16), data_of(cohort, features=None), tmp_path / "r.ckpt"), weights_only=True
     )
@@ -114,7 +114,7 @@ def test_rna_only_and_slides_only_fit(cohort, tmp_path):
     assert not any(tissue.genes.values())
 
 
-def test_coordination_where_both_read_tissue_is_refused_for_a_model_that_reads_none(cohort):
+def test_coordination_in_the_shared_scope_is_refused_for_a_model_without_tissue(cohort):
     shared = GradientCoordination(scope="shared")
     with pytest.raises(InputError, match="reads none; use scope: classifier"):
         Trainer(max_epochs=1, enable_checkpointing=False, callbacks=[shared], **QUIET).fit(
@@ -155,7 +155,7 @@ def test_a_student_learns_from_a_plain_checkpoint_without_a_trainer(tmp_path):
     student.setup("fit")  # a second fit must do
 
 
-def test_the_teacher_is_frozen_in_eval_mode_and_nowhere_in_the_student(tmp_path):
+def test_the_teacher_is_frozen_in_evaluation_mode_and_is_no_part_of_the_student(tmp_path):
     _, student = plain_pair(tmp_path)
     student.setup("fit")
     student.train()
@@ -190,7 +190,7 @@ def test_removing_distillation_changes_the_gradient(tmp_path):
     assert all(not torch.allclose(gradients[0], other) for other in gradients[1:])
 
 
-def test_a_student_takes_the_teachers_programs_for_the_same_genes_and_refuses_others(tmp_path):
+def test_a_student_uses_the_programs_of_its_teacher_and_refuses_other_genes(tmp_path):
     programs = {"tumor": {"A": ["T0", "T1"]}, "tme": {"B": ["E0"]}}
     teacher = SubspaceTeacher(n_features=DIM, genes=GENES, task=survival(), width=16, programs=programs)
     path = by_hand(teacher, tmp_path / "t.ckpt")
@@ -203,7 +203,7 @@ def test_a_student_takes_the_teachers_programs_for_the_same_genes_and_refuses_ot
         SubspaceStudent(n_features=DIM, genes=other, task=survival(), width=16, teacher=path).setup("fit")
 
 
-def test_teachers_that_do_not_fit_are_refused_in_words(tmp_path):
+def test_teachers_that_do_not_match_the_student_are_refused(tmp_path):
     _, student = plain_pair(tmp_path)
     other = SubspaceStudent(n_features=DIM, task=survival(), width=16, teacher=by_hand(student, tmp_path / "s.ckpt"))
     with pytest.raises(InputError, match="no SubspaceTeacher"):
@@ -224,7 +224,7 @@ def test_teachers_that_do_not_fit_are_refused_in_words(tmp_path):
     assert inherits.task.end == 2000.0
 
 
-def test_a_student_fits_under_a_teacher_of_the_same_split(teacher_path, cohort, tmp_path):
+def test_a_student_can_be_fitted_with_a_teacher_of_the_same_split(teacher_path, cohort, tmp_path):
     student = SubspaceStudent(width=16, teacher=teacher_path)
     path = fit(student, data_of(cohort), tmp_path / "s.ckpt")
     kept = torch.load(path, weights_only=True)
@@ -243,7 +243,7 @@ def test_a_teacher_that_saw_the_students_validation_or_test_patients_is_refused(
         )
 
 
-def test_fine_tuning_starts_from_weights_and_lists(teacher_path, cohort, tmp_path):
+def test_fine_tuning_starts_from_the_weights_and_gene_lists_of_the_checkpoint(teacher_path, cohort, tmp_path):
     path = fit(
         SubspaceTeacher(width=16, init_from=teacher_path, lr=0.0, weight_decay=0.0),
         data_of(cohort),
@@ -292,7 +292,9 @@ def test_the_hashes_of_ancestors_grow_with_each_generation(teacher_path, cohort,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rna", [True, False])
-def test_a_student_that_was_trained_before_takes_lists_and_edges_from_its_teacher(teacher_path, cohort, tmp_path, rna):
+def test_a_student_that_was_trained_before_uses_the_gene_lists_and_edges_of_its_teacher(
+    teacher_path, cohort, tmp_path, rna
+):
     """Trained without a teacher, on RNA of its own or none, with edges of its own; then taught."""
     lone = {"genes": None} if rna else {"genes": {}}
     task = Survival(edges=[100.0, 200, 300], end=2000.0)
@@ -319,6 +321,6 @@ def test_the_partial_likelihood_is_refused_under_a_token_budget_that_leaves_a_ba
         fit(SubspaceTeacher(width=16, task=Survival(**task)), few, tmp_path / "b.ckpt")
 
 
-def test_an_unfitted_model_says_what_it_needs():
+def test_a_model_that_was_not_fitted_states_what_it_needs():
     with pytest.raises(InputError, match="dimensions are not known"):
         SubspaceTeacher().setup("fit")

@@ -48,7 +48,7 @@ def test_a_checkpoint_of_a_later_dmml_is_refused(checkpoint, tmp_path):
         read_checkpoint(tmp_path / "t.ckpt")
 
 
-def test_loading_and_resuming_in_plain_python_refuse_it_as_well(earlier, cohort, tmp_path):
+def test_loading_and_resuming_in_python_refuse_an_earlier_checkpoint(earlier, cohort, tmp_path):
     message = r"this checkpoint was written by an earlier dmml \(format 1\)"
     with pytest.raises(InputError, match=message):
         SubspaceTeacher.load_from_checkpoint(earlier, weights_only=True)
@@ -58,12 +58,12 @@ def test_loading_and_resuming_in_plain_python_refuse_it_as_well(earlier, cohort,
 
 
 @pytest.mark.parametrize("argument", ["teacher", "init_from"])
-def test_neither_distillation_nor_fine_tuning_starts_from_it(earlier, cohort, tmp_path, argument):
+def test_neither_distillation_nor_fine_tuning_starts_from_an_earlier_checkpoint(earlier, cohort, tmp_path, argument):
     with pytest.raises(InputError, match=EARLIER):
         quiet_trainer(tmp_path, max_epochs=1).fit(SubspaceStudent(width=16, **{argument: earlier}), data_of(cohort))
 
 
-def test_a_baseline_has_the_number_too(tmp_path):
+def test_the_checkpoint_of_a_baseline_has_a_format_number(tmp_path):
     network = BaselineNetwork(
         "histology_mean", n_features=DIM, genes={}, task=Survival(edges=[300.0, 700, 1300], end=2000.0)
     )

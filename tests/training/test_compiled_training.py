@@ -24,7 +24,7 @@ def _eager_kernels(monkeypatch):
     torch._dynamo.reset()
 
 
-def test_in_place_and_the_same():
+def test_a_teacher_compiled_in_place_computes_the_same():
     """A student's aggregation is captured in `tests/nn/test_compile.py`."""
     model, batch = build("teacher", programs=PROGRAMS, magnifications=[20]), make_batch((3, 4), (9, 15))
     for bag in batch.bags.values():
@@ -47,7 +47,7 @@ def test_in_place_and_the_same():
     assert all(part._compiled_call_impl is not None for part in compiled)
 
 
-def test_only_a_fit_compiles():
+def test_a_model_is_compiled_only_in_a_fit():
     model = build("teacher", compile=True)
     assert model.hparams["compile"] is True
     model.setup("test")

@@ -1,4 +1,4 @@
-"""How much of the deep part counts is not decided by noise, and a real gain is taken."""
+"""The share of the deep part is not chosen by noise, and a real gain is recognised."""
 
 import numpy as np
 import torch
@@ -22,13 +22,13 @@ def scores_of(generator, n, gain, noise=1.0):
     return torch.randn(n, generator=generator) * 3 + share * slope - 0.3 * share.square()
 
 
-def test_noise_is_chosen_in_few_draws():
+def test_a_gain_that_is_noise_is_rarely_chosen():
     generator = torch.Generator().manual_seed(0)
     shares = [of(scores_of(generator, 40, gain=0.0)).choose() for _ in range(400)]
     assert np.mean([share > 0 for share in shares]) < 0.03
 
 
-def test_a_real_gain_is_chosen_though_scores_of_patients_differ_more():
+def test_a_real_gain_is_chosen_even_if_patients_differ_more_than_that():
     generator = torch.Generator().manual_seed(1)
     shares = [of(scores_of(generator, 40, gain=1.2)).choose() for _ in range(100)]
     assert np.mean([share > 0 for share in shares]) > 0.95
@@ -46,7 +46,7 @@ def test_means_and_standard_errors_are_those_of_the_patients_who_count():
     torch.testing.assert_close(got.error, gain.std(1) / rows.sum().sqrt())
 
 
-def test_processes_add_up_to_one():
+def test_two_processes_give_the_sums_of_one():
     scores = torch.randn(len(SHARES), 31)
     halves = [ShareSums(), ShareSums()]
     for sums, part in zip(halves, (scores[:, :12], scores[:, 12:]), strict=True):
@@ -60,7 +60,7 @@ def test_processes_add_up_to_one():
     assert together.n == whole.n == 31
 
 
-def test_nobody_and_a_single_patient_decide_nothing():
+def test_without_patients_or_with_a_single_one_no_share_is_chosen():
     for n in (0, 1):
         got = of(torch.linspace(0, 9, len(SHARES)).unsqueeze(1).expand(-1, 5), torch.arange(5) < n)
         assert got.n == n
@@ -68,7 +68,7 @@ def test_nobody_and_a_single_patient_decide_nothing():
         assert got.mean.isfinite().all()
 
 
-def test_a_share_that_is_better_by_one_measure_and_worse_by_the_guard_is_not_taken():
+def test_a_share_that_improves_one_measure_and_worsens_the_other_is_not_chosen():
     def scores(last, error):
         gain = torch.linspace(0, last, len(SHARES))
         return ShareScores(gain, gain, torch.full_like(gain, error), 20)

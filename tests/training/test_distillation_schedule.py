@@ -1,4 +1,4 @@
-"""A student warms up on the task alone and then listens to its teacher, who answers for each patient once."""
+"""A student warms up on the task alone, then learns from its teacher, which is evaluated once per patient."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ class Watch(Callback):
 
 
 class Counting(SubspaceStudent):
-    """A student that counts how often it has its teacher answer live in a step, and keeps what the teacher answered."""
+    """A student that counts the evaluations of its teacher in steps and keeps the outputs."""
 
     def __init__(self, *args, **named):
         super().__init__(*args, **named)
@@ -72,7 +72,7 @@ def student(teacher_path, **changes):
 
 
 @pytest.mark.slow
-def test_the_teacher_answers_once_and_only_when_the_warm_up_is_over(cohort, teacher_path):
+def test_the_teacher_is_evaluated_once_per_patient_and_only_after_the_warm_up(cohort, teacher_path):
     model, watch = student(teacher_path, distill_after=0.5), Watch()
     data = data_of(cohort)
     Trainer(max_epochs=4, enable_checkpointing=False, callbacks=[watch], **QUIET).fit(model, data)
@@ -85,7 +85,7 @@ def test_the_teacher_answers_once_and_only_when_the_warm_up_is_over(cohort, teac
 
 
 @pytest.mark.slow
-def test_a_run_resumed_in_the_middle_of_distillation_is_the_undisturbed_one(cohort, teacher_path, tmp_path):
+def test_a_run_resumed_during_distillation_is_identical_to_an_uninterrupted_run(cohort, teacher_path, tmp_path):
     torch.manual_seed(1)
     whole = student(teacher_path, distill_after=0.4)
     Trainer(max_epochs=4, callbacks=[Resumable(str(tmp_path / "whole"))], **QUIET).fit(whole, data_of(cohort))
@@ -109,8 +109,8 @@ def test_a_run_resumed_in_the_middle_of_distillation_is_the_undisturbed_one(coho
 
 
 @pytest.mark.slow
-def test_early_stopping_begins_anew_with_distillation(cohort, teacher_path):
-    """A loss that never gets better: patience of 2 would end the fit in epoch 2, before the teacher was heard."""
+def test_early_stopping_starts_again_with_distillation(cohort, teacher_path):
+    """A loss that never gets better: patience of 2 would end the fit in epoch 2, before distillation began."""
 
     class NeverBetter(Counting):
         def on_validation_epoch_end(self):
@@ -125,7 +125,7 @@ def test_early_stopping_begins_anew_with_distillation(cohort, teacher_path):
     assert model.calls > 0
 
 
-def test_remembered_answers_give_the_losses_of_answers_given_anew(tmp_path):
+def test_remembered_outputs_of_the_teacher_give_the_same_losses_as_new_ones(tmp_path):
     batch = make_batch((5, 9, 1, 30), (20, 40, 3, 9))
     model = SubspaceStudent(n_features=DIM, width=16, teacher=by_hand(build("teacher"), tmp_path / "t.ckpt"))
     model.setup("fit")

@@ -1,4 +1,4 @@
-"""What features give in one product, in inference, is what they give part by part."""
+"""In inference, one product of the features gives the same as each layer by itself."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def close(reading, expected):
 
 @pytest.mark.parametrize("garbage", [0.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("without", [(), ("head",), ("statistics",), ("head", "statistics")])
-def test_in_one_product_as_part_by_part(parts, without, garbage):
+def test_a_single_product_gives_the_same_as_each_layer_by_itself(parts, without, garbage):
     projection, head, statistics = parts
     head, statistics = None if "head" in without else head, None if "statistics" in without else statistics
     bag = bag_with(garbage)
@@ -55,7 +55,7 @@ def test_in_one_product_as_part_by_part(parts, without, garbage):
         close(read_features(bag, projection, head, statistics), part_by_part)
 
 
-def test_features_that_were_read_are_left_as_they_were(parts):
+def test_reading_does_not_change_the_features(parts):
     bag = bag_with(0.0)
     before = bag.features.clone()
     with torch.no_grad():
@@ -73,14 +73,14 @@ def test_under_autocast_statistics_stay_in_single_precision(parts):
 
 
 @pytest.mark.parametrize("widths", [[3], [16, 16], [5, 2, 30]])
-def test_a_joint_product_is_that_of_each_line(widths):
+def test_a_joint_product_equals_the_product_of_each_layer(widths):
     features = torch.randn(2, 9, DIM)
     lines = [(torch.randn(k, DIM), torch.randn(k)) for k in widths]
     for product, (weight, bias) in zip(joint_product(features, lines), lines, strict=True):
         assert_close(product, features @ weight.T + bias, atol=1e-5, rtol=1e-5)
 
 
-def test_activations_in_place_are_those_with_gradients():
+def test_in_place_activations_equal_those_with_gradients():
     x, y = torch.randn(7, 5), torch.randn(7, 5)
     smooth, product = gelu(x.clone()), gated(x.clone(), y.clone())
     with torch.no_grad():

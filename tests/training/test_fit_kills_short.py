@@ -8,7 +8,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-def test_kills_leave_no_trace(repository, tmp_path):
+def test_a_killed_and_resumed_fit_ends_like_an_uninterrupted_one(repository, tmp_path):
     script = repository / "benchmarks" / "fit_kills.py"
     argv = [sys.executable, str(script), "--kills", "2", "--patients", "12", "--epochs", "2", "--out", str(tmp_path)]
     run = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)

@@ -30,7 +30,7 @@ def fitted(data, task):
 
 
 def other_values(folder, target, patients):
-    """A copy of the cohort in which RNA, outcome and label of some patients are others."""
+    """A copy of the cohort in which RNA, outcome and label of some patients are different."""
     shutil.copytree(folder, target)
     table = pd.read_csv(target / "development" / "clinical.csv", dtype={"patient_id": str})
     changed = table.patient_id.isin(patients)
@@ -83,7 +83,7 @@ def test_values_of_validation_and_test_patients_change_nothing_that_is_fitted(co
         assert seen["task"]["class_weights"] != base["task"]["class_weights"]
 
 
-def test_parts_are_disjoint_and_the_same_every_time(cohort):
+def test_the_parts_of_a_split_are_disjoint_and_reproducible(cohort):
     first, again = data_of(cohort), data_of(cohort)
     first.setup("fit")
     again.setup("fit")

@@ -1,4 +1,4 @@
-"""Loss terms, and what a gradient callback may know of a model."""
+"""Loss terms, and the interface of models for callbacks that change gradients."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ def close(a, b, tolerance=1e-5):
     torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
 
 
-def test_loss_parts_add_up_and_each_weight_takes_its_part_out(name):
+def test_loss_terms_add_up_and_a_weight_of_0_removes_its_term(name):
     batch = make_batch(has_rna=[True, False, True, True])
     weights = {"consistency": 0.5, "program": 0.7, "decorrelation": 0.9}
     model = build(name, **{f"{part}_weight": w for part, w in weights.items()})
@@ -47,7 +47,7 @@ def test_task_loss_is_a_mean_over_observed_patients_and_their_magnifications(nam
 
 
 @pytest.mark.parametrize("form", ["expression", "attention", "batch"])
-def test_every_form_of_consistency_moves_the_model(name, form):
+def test_every_form_of_consistency_has_a_gradient(name, form):
     model = build(name, consistency=form, program_weight=0.0, decorrelation_weight=0.0, consistency_weight=1.0)
     terms = model.losses(make_batch())
     assert terms.parts["consistency"] > 0
@@ -70,7 +70,7 @@ def test_expression_terms_are_the_published_formula_at_equal_weights(name):
     close(parts["programs"], (values[True] - values[False]) / 3)
 
 
-def test_protocol_of_subspaces(name):
+def test_teacher_and_student_provide_the_interface_of_gradient_coordination(name):
     model, batch = build(name), make_batch()
     assert isinstance(model, HasSubspaces)
     heads = list(model.subspace_heads())
@@ -95,7 +95,7 @@ def test_protocol_of_subspaces(name):
     assert not model.take_confidence().any()
 
 
-def test_bfloat16_autocast_trains(name):
+def test_training_works_under_bfloat16_autocast(name):
     model, batch = build(name), make_batch((5, 0, 300), (20, 0, 90), has_rna=[True, False, True])
     with torch.autocast("cpu", torch.bfloat16):
         total = model.losses(batch).total
@@ -104,7 +104,7 @@ def test_bfloat16_autocast_trains(name):
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_no_rank_skips_a_parameter_whatever_its_batch_lacks(name):
+def test_every_parameter_gets_a_gradient_whatever_a_batch_lacks(name):
     """DDP waits for every parameter's gradient: each has one also where RNA and tissue are missing."""
     batch = make_batch(has_rna=[False] * 4)
     model = build(name, programs=PROGRAMS).train()

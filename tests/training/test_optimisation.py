@@ -11,7 +11,7 @@ from dmml.training.teacher import SubspaceTeacher
 
 
 @pytest.mark.parametrize(("weight_decay", "expected"), [(None, 0.01), (10.0, 10.0), (0.0, 0.0)])
-def test_what_tissue_says_through_programs_has_a_weight_decay_of_its_own(weight_decay, expected):
+def test_layers_between_tissue_and_programs_have_a_separate_weight_decay(weight_decay, expected):
     model = build("teacher", "survival", programs=PROGRAMS, tissue_weight_decay=weight_decay)
     assert any(name.startswith("embed.") for name, _ in model.named_parameters())
     optimizer = model.configure_optimizers()
@@ -21,13 +21,13 @@ def test_what_tissue_says_through_programs_has_a_weight_decay_of_its_own(weight_
         assert decay[id(parameter)] == (expected if name.startswith("embed.") else 0.01)
 
 
-def test_tissue_that_enters_as_it_is_keeps_the_general_weight_decay():
+def test_layers_that_read_tissue_directly_have_the_general_weight_decay():
     optimizer = build("teacher", "survival", programs=None).configure_optimizers()
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.01}
 
 
 class Rates(Callback):
-    """Learning rates that steps were made with."""
+    """Records the learning rate of each step."""
 
     def __init__(self):
         self.seen = []

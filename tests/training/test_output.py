@@ -31,7 +31,7 @@ def same(a, b, rows=slice(None), rows_b=slice(None)):
 
 
 @pytest.mark.parametrize("kind", ["survival", "classification"])
-def test_keys_and_shapes(name, kind):
+def test_an_output_has_the_documented_keys_and_shapes(name, kind):
     batch = make_batch(kind=kind)
     model = build(name, kind, programs=PROGRAMS)
     output, c = model(batch), 4 if kind == "survival" else 3
@@ -60,7 +60,7 @@ def test_keys_and_shapes(name, kind):
     )
 
 
-def test_a_patient_alone_padded_or_shuffled_is_the_same_patient(name):
+def test_a_patients_output_depends_on_neither_batch_padding_nor_token_order(name):
     batch = make_batch((5, 70, 1, 300), (20, 200, 3, 90), has_rna=[True, False, True, False], slides=[1, 3, 1, 2])
     model = build(name, programs=PROGRAMS)
     output = model(batch)
@@ -78,13 +78,13 @@ def test_a_patient_alone_padded_or_shuffled_is_the_same_patient(name):
     close(again.tissue_attention[20], output.tissue_attention[20][:, orders[20]])
 
 
-def test_padding_cannot_poison_a_gradient(name):
+def test_padding_does_not_affect_a_gradient(name):
     model, batch = build(name), make_batch()
     model.losses(pad_batch(batch, 9, float("nan"))).total.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_missing_rna_reads_the_same_however_it_is_missing(name):
+def test_every_form_of_missing_rna_gives_the_same_output(name):
     batch = make_batch(has_rna=[True, False, True, False])
     model = build(name)
     output, losses = model(batch), model.losses(batch)
@@ -167,7 +167,7 @@ def test_a_patient_without_any_tissue_averages_all_magnifications():
     assert all(not output.attention[key][1].any() for key in KEYS)
 
 
-def test_rna_alone_tissue_alone_and_one_magnification():
+def test_models_of_rna_alone_tissue_alone_or_one_magnification_have_outputs():
     batch = make_batch()
     rna = build("teacher", n_features=0)
     output = rna(replace(batch, bags={}, parent=batch.parent[:, :0]))
@@ -197,8 +197,8 @@ def test_one_argument_removes_the_tissue_specific_part(name):
     model.losses(make_batch()).total.backward()
 
 
-def test_every_parameter_of_the_tissue_specific_part_gets_a_gradient_whatever_a_batch_lacks(name):
-    """Several processes would wait for one that never comes."""
+def test_every_parameter_of_the_tissue_specific_part_gets_a_gradient(name):
+    """Otherwise several processes would wait for a gradient that never comes."""
     batch = make_batch()
     for bags in (batch.bags, {10: batch.bags[10]}, {}):
         model = build(name)
@@ -214,7 +214,7 @@ def test_a_student_without_teacher_and_genes_has_no_programs():
     assert student.losses(make_batch()).total.isfinite()
 
 
-def test_programs_none_means_the_genes_themselves(name):
+def test_without_named_programs_each_gene_is_a_program(name):
     batch = make_batch(has_rna=[True, False, True, True])
     scores = build(name).scores(batch.expression, batch.has_expression)
     close(scores["tumor"], batch.expression["tumor"])
@@ -224,12 +224,12 @@ def test_programs_none_means_the_genes_themselves(name):
     assert not scores["tme"][1].any()
 
 
-def test_features_of_another_width_are_refused_in_words(name):
+def test_features_of_another_width_are_refused(name):
     with pytest.raises(ValueError, match="the model was built for 9"):
         build(name, n_features=9)(make_batch())
 
 
-def test_a_batch_without_a_subspaces_rna_reads_as_patients_without_rna():
+def test_a_batch_that_lacks_the_rna_of_a_subspace_counts_as_without_rna():
     """Not as patients whose genes are all at the training mean."""
     batch, model = make_batch(has_rna=[True] * 4), build("teacher").eval()
     for s in ("tumor", "tme"):

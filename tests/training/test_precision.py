@@ -66,18 +66,18 @@ LARGE = (40, 25, 33, 18, 50, 29), (120, 90, 100, 60, 150, 80)
 
 
 @pytest.mark.parametrize("kind", ["survival", "classification"])
-def test_losses_are_single_precision_and_near(model_of, kind):
+def test_losses_are_in_single_precision_and_close_to_those_without_autocast(model_of, kind):
     check(model_of(kind), make_batch(*LARGE, has_rna=[True, True, False] * 2, kind=kind))
 
 
-def test_patients_who_lack_something(model_of):
+def test_losses_of_patients_with_missing_data_are_close_as_well(model_of):
     batch = make_batch((5, 0, 70, 0), (20, 0, 0, 90), has_rna=[True, False, True, True], slides=[1, 1, 3, 2])
     batch.target["observed"][2] = False
     check(model_of(), batch)
 
 
 @pytest.mark.parametrize("form", ["attention", "batch"])
-def test_other_forms_of_consistency(model_of, form):
+def test_losses_of_other_forms_of_consistency_are_close_as_well(model_of, form):
     """The paper's form multiplies a variance by 10⁴, and so the rounding of the embeddings."""
     model = model_of(consistency=form, consistency_weight=1e-4 if form == "batch" else 1.0)
     batch = make_batch(*LARGE)
@@ -88,13 +88,13 @@ def test_other_forms_of_consistency(model_of, form):
     assert terms.parts["consistency"].item() == pytest.approx(full.parts["consistency"].item(), rel=room, abs=1e-3)
 
 
-def test_cox_likelihood(model_of):
+def test_the_loss_of_the_cox_likelihood_is_close_as_well(model_of):
     model = model_of()
     model.task = Survival(edges=model.task.edges, end=model.task.end, likelihood="cox")
     check(model, make_batch(*LARGE))
 
 
-def test_half_features_and_features_of_any_size(model_of):
+def test_losses_of_features_in_half_precision_and_of_any_magnitude_are_close_as_well(model_of):
     batch = make_batch(*LARGE)
     for scale, dtype in ((1.0, torch.float16), (300.0, torch.float16), (1e-3, torch.float32), (1e4, torch.float32)):
         bags = {m: replace(bag, features=(bag.features * scale).to(dtype)) for m, bag in batch.bags.items()}

@@ -1,4 +1,4 @@
-"""Two processes are one: the same weights, the same validation figures, everybody once; they stop and go on together."""
+"""Two processes train like one: the same weights and metrics, each patient once, and they stop and resume together."""
 
 import os
 import subprocess
@@ -42,8 +42,8 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("case", ["shared", "accumulated", "lacking", "student", "rna", "unguided"])
-def test_weights_after_three_steps(ends, case):
-    """With coordination, accumulation, patients without RNA, a process whose patients lack what the other's have."""
+def test_two_processes_have_the_weights_of_one_after_three_steps(ends, case):
+    """With coordination, accumulation, and patients without RNA in one of the processes."""
     one, first, second = ends(case, 1), ends(case, 2), ends(case, 2, 1)
     assert same(first, second)
     gap = max((one["weights"][n] - x).abs().max().item() for n, x in first["weights"].items() if x.numel())
@@ -57,7 +57,7 @@ def test_weights_after_three_steps(ends, case):
         assert not same(one, ends("shared", 1)), "what is missing matters"
 
 
-def test_validation_figures_are_the_same_to_the_last_bit(ends):
+def test_validation_metrics_of_two_processes_are_identical(ends):
     one, first, second = ends("validated", 1), ends("validated", 2), ends("validated", 2, 1)
     figures = [{n: x for n, x in end["figures"].items() if n.startswith("val")} for end in (one, first, second)]
     assert figures[0] == figures[1] == figures[2]
@@ -69,15 +69,15 @@ def test_validation_figures_are_the_same_to_the_last_bit(ends):
     assert set(everyone) == set(chain.from_iterable(one["validated"]))
 
 
-def test_a_likelihood_of_batch_mates_keeps_processes_together(ends):
-    """One of them has a step without any event."""
+def test_a_likelihood_of_whole_batches_works_with_a_process_without_events(ends):
+    """One of the processes has a step without any event."""
     first, second = ends("cox", 2), ends("cox", 2, 1)
     assert same(first, second)
     assert all(value.isfinite().all() for value in first["weights"].values())
 
 
 @pytest.mark.parametrize("signal", ["sigterm", "sigint"])
-def test_a_signal_to_one_process_stops_both_and_they_go_on_bit_for_bit(ends, signal):
+def test_a_signal_to_one_process_stops_both_and_the_resumed_run_is_identical(ends, signal):
     stopped = [ends(signal, 2, rank) for rank in (0, 1)]
     assert [end["ended"] for end in stopped] == ["TrainingStopped"] * 2
     for rank in (0, 1):
@@ -87,7 +87,7 @@ def test_a_signal_to_one_process_stops_both_and_they_go_on_bit_for_bit(ends, sig
         assert stopped[rank]["learned"] + resumed["learned"] == whole["learned"]
 
 
-def test_a_loss_that_is_no_number_on_one_process_ends_both(ends):
+def test_a_loss_that_is_not_finite_on_one_process_ends_both(ends):
     first, second = ends("poisoned", 2), ends("poisoned", 2, 1)
     assert (first["ended"], second["ended"]) == ("InputError", "SystemExit")
     assert first["message"].startswith(", ".join(second["learned"][1]))
@@ -105,8 +105,8 @@ def test_a_loss_that_is_no_number_on_one_process_ends_both(ends):
         ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
     ],
 )
-def test_one_process_is_the_first(monkeypatch, environment, first):
-    """As torchrun, SLURM, and Lightning within a SLURM task tell their processes."""
+def test_the_first_process_is_recognised_under_every_launcher(monkeypatch, environment, first):
+    """The variables are those of torchrun, SLURM, and Lightning within a SLURM task."""
     for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     for name, rank in environment.items():

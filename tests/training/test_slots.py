@@ -107,7 +107,7 @@ def share_of_variance(values, factors):
 
 
 @pytest.mark.parametrize("with_rna", [True, False])
-def test_programs_tell_their_own_factors_and_no_others_in_every_seed(trained, with_rna):
+def test_programs_explain_the_factors_of_their_subspace_and_no_others_with_every_seed(trained, with_rna):
     _, models = trained
     test, answers = Cohort(TEST, seed=1234), []
     for model in models:
@@ -149,7 +149,7 @@ def own_and_other(models, with_rna):
 
 
 @pytest.mark.parametrize("with_rna", [True, False])
-def test_embeddings_tell_no_factors_of_the_other_subspace(trained, with_rna):
+def test_embeddings_do_not_explain_the_factors_of_the_other_subspace(trained, with_rna):
     """Partial R² of at least 0.7 for the own factors and at most 0.1 for the other's.
 
     A teacher whose RNA is hidden stands on the line from tissue's programs alone, which it holds small to say what RNA

@@ -106,7 +106,7 @@ class Places(SubspaceTeacher):
 
 
 @pytest.mark.parametrize("kind", [ReadsAValue, Places])
-def test_one_that_waits_is_found(kind):
+def test_a_step_that_waits_for_the_device_is_detected(kind):
     model = kind(n_features=12, genes={"tumor": ["T0"], "tme": ["E0"]}, task=task_of("survival"), width=16)
     batch = with_slides(make_batch())
     batch = replace(batch, expression={s: values[:, :1] for s, values in batch.expression.items()})

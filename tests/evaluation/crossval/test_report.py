@@ -148,7 +148,7 @@ def test_the_summary_leaves_out_the_gain_by_an_absent_input(tmp_path, make):
 
 
 @pytest.mark.slow
-def test_the_page_holds_every_value_and_the_plots_are_saved_beside_it(folder, capsys):
+def test_the_page_holds_every_value_and_the_plots_are_saved_next_to_it(folder, capsys):
     run_command(folder)
     path = folder / "report.html"
     assert capsys.readouterr().out.startswith(f"{path} (cross-validation, ")
@@ -276,7 +276,7 @@ def test_undefined_values_are_reported_with_the_reason(tmp_path, make):
     assert "What RNA adds to slides" not in page.text
 
 
-def test_names_from_files_are_shown_as_text(tmp_path, make):
+def test_markup_in_names_from_files_is_shown_as_text(tmp_path, make):
     bad = '<img src=x onerror="alert(1)">'
     crossval = content("<script>alert(1)</script>", {"clinical": POOLED["clinical"], bad: (0.6, 0.5, 0.7)}, ())
     crossval["paired"] = [pair(bad, "clinical", 0.2, 0.1, 0.3, 0.01, 0.01)]
@@ -290,7 +290,7 @@ def test_names_from_files_are_shown_as_text(tmp_path, make):
     assert "<script>alert(1)</script>" in page.text
 
 
-def test_classes_are_reported(tmp_path):
+def test_a_cross_validation_of_classes_is_reported(tmp_path):
     generator = np.random.default_rng(0)
     crossval = content()
     crossval |= {
@@ -388,7 +388,7 @@ def test_each_training_curve_states_the_share_of_the_deep_part(tmp_path, make):
     assert f"The deep part takes part in the predictions of 1 of these {FOLDS} fits" in plot.caption
 
 
-def test_an_outlying_regression_points_to_its_folder_and_not_to_curves(tmp_path, make):
+def test_an_outlying_regression_is_reported_with_its_folder_instead_of_curves(tmp_path, make):
     crossval = content()
     apart = {"repeat": 0, "fold": 1, "seed": 0, "value": 0.431, "median": 0.7, "lowest": 0.68, "highest": 0.72}
     crossval["outlying_folds"] = [{"model": "clinical", **apart}]
@@ -407,7 +407,7 @@ def test_an_outlying_regression_points_to_its_folder_and_not_to_curves(tmp_path,
 
 
 @pytest.mark.slow
-def test_of_many_fits_the_outlying_ones_are_drawn_and_the_rest_are_counted(tmp_path, make):
+def test_only_outlying_training_curves_of_many_are_drawn_and_the_others_are_counted(tmp_path, make):
     crossval = content(models={"teacher": POOLED["teacher"], "rna_linear": POOLED["rna_linear"]})
     crossval["units"] = [{"repeat": repeat, "fold": fold, "seed": 0} for repeat in range(4) for fold in range(FOLDS)]
     for entries in crossval["models"].values():
@@ -430,7 +430,7 @@ def test_folders_without_curves_give_a_page_without_a_training_section(folder):
     assert "is far from" not in page.text
 
 
-def test_a_user_plot_is_in_the_report(folder, tmp_path, monkeypatch, capsys):
+def test_a_plot_of_the_user_is_in_the_report(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "fold_plots.py").write_text(
         "from dmml.evaluation.plots import Plot, new_figure\n\n\n"
         "def risk_by_fold(results):\n"

@@ -19,7 +19,7 @@ def drawn(prefix="p1"):
     return plot.inline_svg(prefix)
 
 
-def test_ids_and_references_carry_the_prefix():
+def test_ids_and_references_get_the_prefix():
     root = ElementTree.fromstring(drawn())
     ids = [element.get("id") for element in root.iter() if element.get("id")]
     assert len(ids) == len(set(ids))
@@ -35,7 +35,7 @@ def test_ids_and_references_carry_the_prefix():
     assert {value.removeprefix("#") for value in references} <= set(ids)
 
 
-def test_marks_have_tooltips_and_layers():
+def test_marks_get_tooltips_and_layers():
     root = ElementTree.fromstring(drawn())
     by_id = {element.get("id"): element for element in root.iter()}
     assert by_id["p1-mark"][0].tag == f"{SVG}title"
@@ -43,7 +43,7 @@ def test_marks_have_tooltips_and_layers():
     assert by_id["p1-line"].get("data-layer") == "1 year & more"
 
 
-def test_colours_follow_the_page_and_texts_stay_as_they_are():
+def test_colours_follow_the_page_and_texts_are_unchanged():
     text = drawn()
     root = ElementTree.fromstring(text)
     styles = [element.get("style", "") for element in root.iter()]

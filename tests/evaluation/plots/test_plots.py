@@ -39,7 +39,7 @@ def slow_log_rank(time, event, high):
     return chi2.sf((observed - expected) ** 2 / variance, 1)
 
 
-def test_groups_are_cut_at_the_training_median_and_tested(cohort):
+def test_risk_groups_are_divided_at_the_training_median_and_compared(cohort):
     table = pd.DataFrame({"time": cohort.time, "event": cohort.event, "risk": cohort.log_rate})
     groups = risk_groups(table, -7.2)
     high = cohort.log_rate > -7.2
@@ -68,7 +68,7 @@ def test_calibration_distinguishes_right_from_too_extreme_predictions(make):
     assert late.predicted < late.observed - 0.1
 
 
-def test_calibration_is_none_where_it_is_undefined(cohort, make):
+def test_an_undefined_calibration_is_none(cohort, make):
     outcome = pd.DataFrame({"time": cohort.time, "event": cohort.event})
     assert calibration_at(outcome, 365) is None
     full = outcome.assign(**make.predicted(cohort.log_rate))
@@ -126,7 +126,7 @@ def test_contributions_are_red_above_and_blue_below_0(tmp_path):
     assert np.ptp(middle["none"]) == 0
 
 
-def test_attention_without_file_or_tokens_gives_no_panels(tmp_path):
+def test_without_attention_or_tokens_no_panels_are_drawn(tmp_path):
     path = tmp_path / "attention.npz"
     assert attention_slides(path) == []
     empty = {"position_0_10": np.zeros((0, 2)), "attention_0_10_tumor": np.zeros(0)}
@@ -137,14 +137,14 @@ def test_attention_without_file_or_tokens_gives_no_panels(tmp_path):
         attention_slides(path)
 
 
-def test_facts_of_a_slide_leave_out_what_is_unknown():
+def test_unknown_properties_of_a_slide_are_left_out():
     fact = {"patient_id": "A", "slide_id": "A-1", "risk": -1.234, "time": 812.0, "event": 1}
     assert slide_facts(fact) == "patient A, slide A-1, risk −1.23, event after 2.2 years"
     unknown = {"patient_id": "A", "slide_id": "A", "time": float("nan"), "event": float("nan"), "label": ""}
     assert slide_facts(unknown) == "patient A"
 
 
-def test_training_series_join_sparse_rows(tmp_path, make):
+def test_sparse_rows_of_a_training_log_are_joined_to_curves(tmp_path, make):
     make.training(tmp_path / "run", epochs=4)
     series = training_series(tmp_path / "run" / "metrics.csv")
     assert "train/loss_step" not in series
@@ -180,7 +180,7 @@ def test_the_share_of_the_deep_part_is_described():
     )
 
 
-def test_names_of_days_and_units():
+def test_days_and_units_have_readable_names():
     assert [horizon_name(day) for day in (365, 1095, 200)] == ["1 year", "3 years", "200 days"]
     assert [time_axis(days)[1] for days in (3000, 400, 60)] == ["years", "months", "days"]
 

@@ -94,7 +94,7 @@ def test_write_evaluation_writes_metrics_plots_and_page_and_no_other_file(surviv
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_classes_are_reported(tmp_path, make):
+def test_a_classification_is_reported(tmp_path, make):
     folders = [
         make.classes(tmp_path / "runs" / name, model=model, strength=strength, seed=seed)
         for name, model, strength, seed in (
@@ -158,7 +158,7 @@ def test_a_page_of_five_tests_stays_small(tmp_path, make):
     assert "are shown here" not in page
 
 
-def test_few_patients_and_odd_names_still_give_a_page(tmp_path, make):
+def test_a_page_is_written_for_few_patients_and_unusual_names(tmp_path, make):
     generator = np.random.default_rng(0)
     folder = tmp_path / "test" / "<b>odd & cohort"
     folder.mkdir(parents=True)
@@ -244,7 +244,7 @@ def test_p_values_are_adjusted_over_all_cohorts_except_for_one_primary_compariso
     assert page.text.count("by Holm)") == 2
 
 
-def test_a_single_comparison_is_drawn_too(survival_runs, written):
+def test_a_single_comparison_is_drawn(survival_runs, written):
     assert (survival_runs[-1] / "report_plots" / "differences.svg").is_file()
 
 

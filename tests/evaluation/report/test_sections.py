@@ -64,7 +64,7 @@ def test_examples_are_the_patients_with_the_highest_and_lowest_concordance(cohor
     assert set(few) <= set(cohort.patient_id[:3])
 
 
-def test_examples_of_classes_and_without_outcomes():
+def test_examples_are_chosen_for_classes_and_without_outcomes():
     rows = [
         {"patient_id": "a", "label": "G2", "prob_G2": 0.9, "prob_G3": 0.1},
         {"patient_id": "b", "label": "G3", "prob_G2": 0.8, "prob_G3": 0.2},
@@ -173,7 +173,7 @@ def test_calibration_is_shown_in_a_table(tmp_path, make):
 
 
 @pytest.mark.slow
-def test_one_checkpoint_on_three_cohorts_of_the_same_patients(tmp_path, cohort, make):
+def test_results_of_one_checkpoint_on_three_cohorts_are_compared(tmp_path, cohort, make):
     run = tmp_path / "demo"
     for name, noise in (("a_whole", 0.2), ("b_no_rna", 1.5), ("c_one_scale", 0.3)):
         make.survival(run, cohort, noise=noise, name=name, seed=4, model="teacher", horizons=[365])
@@ -201,7 +201,7 @@ def test_one_checkpoint_on_three_cohorts_of_the_same_patients(tmp_path, cohort, 
     assert {"models.png", "differences.svg"} <= {file.name for file in (run / "report_plots").iterdir()}
 
 
-def test_the_values_at_the_pointer_are_those_of_the_curve(cohort):
+def test_values_shown_at_the_pointer_are_those_of_the_curve(cohort):
     groups = risk_groups(pd.DataFrame({"time": cohort.time, "event": cohort.event, "risk": cohort.log_rate}), None)
     plot = kaplan_meier_plot(groups)
     assert "<svg" in plot.inline_svg("a")

@@ -102,7 +102,7 @@ def test_a_plot_from_the_working_directory_is_in_the_report(my_folder, cohort, m
         ("my_plots:bad_text", "--plot my_plots:bad_text: failed on held_out (ValueError"),
     ],
 )
-def test_an_error_in_a_plot_is_one_line(my_folder, cohort, make, capsys, name, line):
+def test_an_error_in_a_plot_is_reported_in_one_line(my_folder, cohort, make, capsys, name, line):
     make.survival(my_folder / "runs" / "a", cohort, horizons=[365])
     assert main(["report", "runs/a", "--plot", name]) == 2
     message = capsys.readouterr().err.strip()

@@ -28,7 +28,7 @@ def test_added_value_is_the_likelihood_ratio_of_lifelines():
     assert result["p"] < 0.001
 
 
-def test_added_value_of_class_probabilities():
+def test_added_value_is_defined_for_class_probabilities():
     rng = np.random.default_rng(0)
     label = rng.integers(0, 2, 100)
     truth, noise = (label + rng.normal(size=100) * 0.8), rng.normal(size=100)

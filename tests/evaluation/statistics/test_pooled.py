@@ -92,7 +92,7 @@ def test_concordance_and_auc_weight_pairs_by_the_censoring_of_their_fold(cohort)
     assert estimate(pooled_metric("auc_700", parts), N) == pytest.approx(expected)
 
 
-def test_with_one_fold_every_metric_is_that_of_a_cohort(cohort):
+def test_with_one_fold_every_metric_equals_that_of_a_single_cohort(cohort):
     part = parts_of(cohort.assign(fold=0))[0]
     context = {"censoring": {"time": part.censoring.time, "survival": part.censoring.survival}, "horizons": [700.0]}
     table = part.table.assign(patient_id=[f"P{i}" for i in range(N)])
@@ -157,7 +157,7 @@ def test_macro_auc_counts_pairs_within_a_fold():
     assert estimate(pooled_metric("auc", parts), N) == pytest.approx(np.mean(expected))
 
 
-def test_accuracy_joins_all_folds():
+def test_accuracy_counts_patients_of_all_folds_together():
     label, probability, fold = classes()
     parts = [
         FoldPredictions(np.flatnonzero(fold == k), label=label[fold == k], probability=probability[fold == k])
@@ -169,7 +169,7 @@ def test_accuracy_joins_all_folds():
     np.testing.assert_allclose(pooled_metric("accuracy", parts)(weights), weights @ hits / N, rtol=1e-6)
 
 
-def test_corrected_resampled_t_by_hand():
+def test_the_corrected_resampled_t_test_equals_one_by_hand():
     d = np.array([0.02, 0.05, -0.01, 0.04, 0.03])
     statistic = 0.026 / np.sqrt((1 / 5 + 0.25) * np.var(d, ddof=1))
     assert corrected_resampled_p(d, 0.25) == pytest.approx(2 * student.sf(statistic, 4))

@@ -22,7 +22,7 @@ def backbones(folder):
 
 
 @pytest.mark.parametrize(("model", "has"), [({}, True), ({"backbone": None}, False)])
-def test_one_line_removes_it_from_teacher_and_students_of_a_cross_validation(cohort, tmp_path, model, has):
+def test_one_line_removes_the_backbone_from_all_models_of_a_cross_validation(cohort, tmp_path, model, has):
     config = write_config(tmp_path / "c.yaml", cohort, model=model)
     run("--config", config, "--models", ",".join(MODELS), "--out", tmp_path / "out", "--only-fold", 0)
     has_backbone = backbones(tmp_path / "out" / "fold_0")
@@ -30,7 +30,7 @@ def test_one_line_removes_it_from_teacher_and_students_of_a_cross_validation(coh
     assert set(has_backbone.values()) == {has}
 
 
-def test_a_student_of_a_fold_takes_the_folds_teachers_backbone_and_the_undistilled_its_own(cohort, tmp_path):
+def test_a_student_uses_the_backbone_of_its_folds_teacher_and_the_undistilled_one_fits_another(cohort, tmp_path):
     config = write_config(tmp_path / "c.yaml", cohort)
     run("--config", config, "--models", ",".join(MODELS), "--out", tmp_path / "out", "--only-fold", 0)
     states = {
@@ -41,7 +41,7 @@ def test_a_student_of_a_fold_takes_the_folds_teachers_backbone_and_the_undistill
     assert all(torch.equal(states["teacher"][name], states["student"][name]) for name in names)
 
     def reads_subspaces(state):
-        """Whether what slides tell of RNA is part of the answer: columns of the two subspaces, before the tissue's."""
+        """Whether the RNA predicted from slides affects the output: its two columns come before the tissue's."""
         weights = [state[name] for name in state if "readouts.slide" in name and name.endswith("weight")]
         return any(weight[:, :2].any() for weight in weights)
 
@@ -49,7 +49,7 @@ def test_a_student_of_a_fold_takes_the_folds_teachers_backbone_and_the_undistill
     assert not reads_subspaces(states["student_undistilled"])
 
 
-def test_one_line_removes_it_from_a_fit_and_its_options_are_arguments(cohort, tmp_path):
+def test_one_line_removes_the_backbone_from_a_fit_and_options_of_the_backbone_are_arguments(cohort, tmp_path):
     for name, model in (
         ("none", {"backbone": None}),
         (

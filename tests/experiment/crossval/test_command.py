@@ -1,4 +1,4 @@
-"""`dmml crossval` whole: its files, its models, its seeds, jobs and collecting, and what it refuses."""
+"""`dmml crossval` as a whole: files, models, seeds, jobs, collected results, and what it refuses."""
 
 import argparse
 import itertools
@@ -57,11 +57,11 @@ def test_every_model_is_fitted_in_every_fold(whole):
                 assert (value is None) == (f"fold {i}" in entry.get("undefined", {})), (name, metric)
 
 
-def test_the_out_of_fold_table_and_the_clinical_one_give_every_figure_again(whole, cohort):
+def test_every_number_is_recomputed_from_the_out_of_fold_and_clinical_tables(whole, cohort):
     check_every_figure(whole, cohort / "clinical.csv")
 
 
-def test_every_model_keeps_its_training_cut_and_the_page_draws_by_it(whole):
+def test_risk_groups_on_the_page_are_divided_at_the_training_median_of_each_model(whole):
     for name in result(whole)["models"]:
         place = whole / "fold_1" / name
         cut = json.loads((place / "context.json").read_text())["median_risk"]
@@ -76,7 +76,7 @@ def test_every_model_keeps_its_training_cut_and_the_page_draws_by_it(whole):
     assert "risk_groups_student.svg" in drawn
 
 
-def test_pairs_are_differences_of_pooled_values_and_one_is_primary(whole):
+def test_comparisons_are_differences_of_pooled_values_and_one_is_primary(whole):
     content = result(whole)
     assert [(row["a"], row["b"]) for row in content["paired"] if row["primary"]] == [("student", "histology_abmil")]
     for row in content["paired"]:
@@ -89,7 +89,7 @@ def test_pairs_are_differences_of_pooled_values_and_one_is_primary(whole):
     assert {"teacher", "rna_linear"} <= set(content["added_to_clinical"])
 
 
-def test_the_command_that_reproduces_it_is_recorded(whole):
+def test_the_command_that_reproduces_a_cross_validation_is_recorded(whole):
     record = json.loads((whole / "provenance.json").read_text())
     config = whole.parent.parent / "both.yaml"
     assert record["command"] == f"dmml crossval --config {config}"
@@ -110,7 +110,7 @@ def test_the_command_that_reproduces_it_is_recorded(whole):
     )
 
 
-def test_a_student_learned_from_its_own_folds_teacher_and_the_undistilled_from_none(whole):
+def test_a_student_learns_from_the_teacher_of_its_fold_and_the_undistilled_one_from_none(whole):
     for fold in (0, 1):
         folder = whole / f"fold_{fold}"
         checkpoints = {
@@ -135,7 +135,7 @@ def test_a_student_learned_from_its_own_folds_teacher_and_the_undistilled_from_n
         assert not list(folder.glob(".*"))  # nothing half-written is left
 
 
-def test_a_finished_one_is_only_read_again(whole, capsys):
+def test_a_finished_cross_validation_is_only_read(whole, capsys):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("done.json")}
     bytes_before = (whole / "crossval.json").read_bytes()
     run("--config", whole.parent.parent / "both.yaml")
@@ -173,7 +173,7 @@ def test_a_changed_file_of_the_same_name_is_refused(cohort, tmp_path):
 
 
 def alive(pid):
-    """Whether a process runs; one that has ended and waits to be fetched does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
@@ -188,7 +188,7 @@ def until(condition, seconds):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are found through /proc")
-def test_workers_end_with_a_parent_that_is_killed_and_the_rerun_ends_the_same(light, tmp_path):
+def test_workers_end_with_a_killed_parent_and_the_rerun_gives_the_same_results(light, tmp_path):
     config, one = light
     args = ("--config", config, "--models", LIGHT, "--out", tmp_path / "killed")
     code = os.environ | {"PYTHONPATH": str(Path(dmml.__file__).parents[1])}
@@ -208,7 +208,7 @@ def test_workers_end_with_a_parent_that_is_killed_and_the_rerun_ends_the_same(li
     assert not [path for path in (tmp_path / "killed").rglob(".*")]
 
 
-def test_a_job_array_ends_as_one_process_does(light, tmp_path, capsys):
+def test_a_job_array_gives_the_results_of_a_single_process(light, tmp_path, capsys):
     config, one = light
     run("--config", config, "--models", LIGHT, "--out", "array", "--only-fold", 1)
     capsys.readouterr()
@@ -224,13 +224,13 @@ def test_a_job_array_ends_as_one_process_does(light, tmp_path, capsys):
         assert (tmp_path / "array" / name).read_bytes() == (one / name).read_bytes()
 
 
-def test_jobs_side_by_side_end_as_one_process_does(light, tmp_path):
+def test_simultaneous_jobs_give_the_results_of_a_single_process(light, tmp_path):
     config, one = light
     run("--config", config, "--models", LIGHT, "--out", "two", "--jobs", 2)
     assert (tmp_path / "two" / "crossval.json").read_bytes() == (one / "crossval.json").read_bytes()
 
 
-def test_seeds_and_repeats_extend_what_is_there(cohort, tmp_path):
+def test_more_seeds_and_repeats_extend_a_finished_cross_validation(cohort, tmp_path):
     config = write_config(tmp_path / "c.yaml", cohort)
     args = ("--config", config, "--models", "rna_network,rna_linear", "--out", "cv")
     run(*args)
@@ -254,7 +254,7 @@ def test_seeds_and_repeats_extend_what_is_there(cohort, tmp_path):
     check_every_figure(tmp_path / "cv", cohort / "clinical.csv")
 
 
-def test_every_networks_training_is_kept_and_shown_and_survival_is_given_on_common_days(whole):
+def test_training_curves_of_every_network_are_shown_and_survival_is_given_on_common_days(whole):
     networks = [name for name in result(whole)["models"] if name not in LINEAR and not name.endswith("+clinical")]
     assert len(networks) >= 7
     for fold, name in itertools.product((0, 1), networks):
@@ -268,7 +268,7 @@ def test_every_networks_training_is_kept_and_shown_and_survival_is_given_on_comm
     assert columns == ["survival_365", "survival_1095", "survival_1825"]
 
 
-def test_networks_of_a_fold_meet_the_same_batches_and_another_seed_others(cohort, tmp_path):
+def test_networks_of_a_fold_are_trained_on_the_same_batches_and_another_seed_gives_others(cohort, tmp_path):
     callbacks = {"callbacks": [{"class_path": "crossvals.RecordBatches"}], "max_epochs": 2}
     config = write_config(tmp_path / "c.yaml", cohort, trainer=callbacks)
     RecordBatches.fits.clear()
@@ -280,7 +280,7 @@ def test_networks_of_a_fold_meet_the_same_batches_and_another_seed_others(cohort
     assert one != others[0]
 
 
-def test_rna_alone_and_slides_alone_leave_out_what_they_lack(cohort, tmp_path, capsys):
+def test_cohorts_of_rna_alone_or_slides_alone_leave_out_models_of_the_other_input(cohort, tmp_path, capsys):
     run("--config", write_config(tmp_path / "rna.yaml", cohort, features=None))
     assert set(result(tmp_path / "runs" / "rna_crossval")["models"]) == {
         "teacher", "rna_linear", "rna_network", "clinical", "teacher+clinical", "rna_linear+clinical", "rna_network+clinical",
@@ -294,7 +294,7 @@ def test_rna_alone_and_slides_alone_leave_out_what_they_lack(cohort, tmp_path, c
     assert "added_to_clinical" not in content
 
 
-def test_classes_on_published_folds(cohort, tmp_path):
+def test_classes_are_cross_validated_on_published_folds(cohort, tmp_path):
     parts = parts_in_files(cohort, tmp_path / "splits")
     task = {"class_path": "Classification", "init_args": {"class_weights": "balanced"}}
     config = write_config(
@@ -369,7 +369,7 @@ def test_a_mistake_in_the_model_is_found_before_anything_is_fitted(cohort, tmp_p
         run("--config", config, "--models", "rna_linear")
 
 
-def test_requested_models_bring_the_models_that_they_need():
+def test_models_that_a_requested_model_needs_are_fitted_as_well():
     everything = {"RNA", "slides", "covariates"}
     assert select_models(["student"], everything) == ["teacher", "student"]
     assert select_models(["rna_linear+clinical"], everything) == ["rna_linear", "clinical", "rna_linear+clinical"]
@@ -383,7 +383,7 @@ def test_requested_models_bring_the_models_that_they_need():
     assert pairs(["clinical"]) == (None, [])
 
 
-def test_seeds_of_fits_do_not_depend_on_what_else_is_fitted(cohort, tmp_path):
+def test_the_seed_of_a_fit_does_not_depend_on_other_models(cohort, tmp_path):
     from dmml.experiment.crossval.plan import CrossvalPlan, FoldRun
 
     plan = CrossvalPlan(tmp_path, {}, None, {}, {}, {}, None, ["teacher"], [0, 1])

@@ -90,7 +90,7 @@ def test_a_level_unseen_in_training_lies_between_its_neighbors_and_never_beyond_
     np.testing.assert_array_equal(unseen[2], seen[0])
 
 
-def test_an_unknown_stage_is_the_median_with_a_column_of_its_own():
+def test_an_unknown_stage_counts_as_the_median_and_has_a_separate_column():
     training = {"stage": ["I", "II", "III", None, "Stage X"]}
     _, x = coded(training)
     np.testing.assert_array_equal(x[3], x[4])
@@ -118,7 +118,7 @@ def test_levels_that_are_on_no_known_scale_have_no_order(name, words):
     assert x.shape == (len(words), len(words) - 1)
 
 
-def test_numbers_stay_numbers():
+def test_numeric_covariates_stay_numeric():
     code, x = coded({"ecog": [0.0, 1, 2, 1]})
     assert isinstance(code.codes["ecog"], NumberCode)
     assert x.shape == (4, 1)

@@ -1,4 +1,4 @@
-"""Cross-fitting: each training patient is taught about by a teacher that was fitted without them."""
+"""Cross-fitting: the targets of each training patient come from a teacher that was fitted without the patient."""
 
 import json
 
@@ -32,7 +32,7 @@ def kept(folder):
     return torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["hyper_parameters"]
 
 
-def test_every_training_patient_is_left_out_once_and_no_teacher_knows_who_tests(cohort, done):
+def test_every_training_patient_is_left_out_by_one_teacher_and_test_patients_by_all(cohort, done):
     root, _ = done
     fold = root / "crossed" / "fold_0"
     clinical = pd.read_csv(cohort / "clinical.csv", dtype=str)["patient_id"].drop_duplicates().tolist()
@@ -64,7 +64,7 @@ def test_all_teachers_have_the_same_intervals_and_gene_statistics(done):
         assert other["fitted"]["n_training"] < base["fitted"]["n_training"]
 
 
-def test_the_student_differs_and_everything_before_it_does_not(done):
+def test_cross_fitting_changes_the_student_and_no_model_before_it(done):
     root, args = done
     plain, crossed = (root / name / "fold_0" for name in ("plain", "crossed"))
     read = [pd.read_csv(folder / "teacher" / "predictions.csv")["risk"] for folder in (plain, crossed)]

@@ -1,4 +1,4 @@
-"""Killed at any point and run again, a cross-validation ends with the same bytes, and fits nothing twice."""
+"""A cross-validation that is killed at any point and run again ends with the same bytes and repeats no finished fit."""
 
 import signal
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def _interrupts_stay_possible():
-    """Lightning ignores SIGINT once it was interrupted."""
+    """Restore the handler of SIGINT, which Lightning ignores after an interruption."""
     handler = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, handler)
@@ -54,7 +54,7 @@ def wind(monkeypatch, clock):
     monkeypatch.setattr(crossval_summary, "write_json", summary_json)
 
 
-def test_a_cross_validation_killed_at_many_points_ends_with_the_same_files(cohort, tmp_path):
+def test_a_cross_validation_killed_at_any_point_and_resumed_ends_with_the_same_files(cohort, tmp_path):
     config = write_config(tmp_path / "t.yaml", cohort)
     args = ("--config", config, "--models", FEW)
     clock = Clock(0)

@@ -1,4 +1,4 @@
-"""What a fold fits does not know its outer test patients: their RNA, outcomes and covariates may be anything."""
+"""Nothing that a fold fits depends on its outer test patients: not on their RNA, outcomes or covariates."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ MODELS = "teacher,student,rna_linear,clinical"
 
 
 def poisoned(cohort, target, patients):
-    """A copy of the cohort in which everything that is known of some patients is absurd."""
+    """A copy of the cohort in which all data of some patients are absurd."""
     shutil.copytree(cohort, target)
     table = pd.read_csv(target / "clinical.csv", dtype={"patient_id": str})
     rows = table["patient_id"].isin(patients)
@@ -33,7 +33,7 @@ def poisoned(cohort, target, patients):
     return target
 
 
-def test_absurd_values_of_test_patients_change_no_bit_of_what_is_fitted(cohort, tmp_path, monkeypatch):
+def test_absurd_values_of_test_patients_do_not_change_any_fitted_bit(cohort, tmp_path, monkeypatch):
     regressions = record_regressions(monkeypatch)
 
     def fitted(cohort, name, split):

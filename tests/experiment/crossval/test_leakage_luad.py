@@ -1,4 +1,4 @@
-"""On TCGA-LUAD and a published fold: no bit of what is fitted follows from the fold's test patients."""
+"""On TCGA-LUAD and a published fold: nothing that is fitted depends on the fold's test patients."""
 
 import csv
 import io
@@ -53,7 +53,7 @@ def copied(luad, target, patients, what=("rna", "outcome", "covariates")):
 
 
 @pytest.mark.parametrize("preset", [None, "paper"])
-def test_absurd_test_patients_of_luad_change_no_bit(luad, preset, repository, tmp_path, monkeypatch):
+def test_absurd_test_patients_of_luad_do_not_change_any_fitted_bit(luad, preset, repository, tmp_path, monkeypatch):
     luad, train, test = luad
     regressions = record_regressions(monkeypatch)
 

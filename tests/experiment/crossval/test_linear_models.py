@@ -54,7 +54,7 @@ def test_strata_agree_with_lifelines():
     assert cox_log_likelihood(x @ weights, time, event, group) == pytest.approx(fitted.log_likelihood_, abs=1e-3)
 
 
-def test_rotation_leaves_the_ridge_solution_where_it_is():
+def test_a_rotation_of_the_columns_does_not_change_the_ridge_solution():
     x, time, event = survival_rows(20, 9)
     turned = rotate(x)
     assert rotate(survival_rows(12, 50)[0]).rows.shape[1] <= 12
@@ -63,7 +63,7 @@ def test_rotation_leaves_the_ridge_solution_where_it_is():
     np.testing.assert_allclose(rotated_back, fit_cox(x, time, event, 0.2), atol=1e-6)
 
 
-def test_centre_is_what_a_strong_penalty_leaves():
+def test_a_strong_penalty_shrinks_the_weights_to_the_centre():
     x, time, event = survival_rows(30, 2)
     np.testing.assert_allclose(fit_cox(x, time, event, 1e6, centre=0.3), 0.3, atol=1e-5)
 
@@ -151,7 +151,7 @@ def test_a_few_covariates_of_many_patients_are_practically_not_penalised():
     np.testing.assert_allclose(held_by_the_grid, unpenalised, atol=1e-3)
 
 
-def test_the_penalty_is_the_same_whatever_the_columns_centre():
+def test_the_chosen_penalty_does_not_depend_on_the_centre_of_the_columns():
     x, time, event = survival_rows(60, 3)
     one, other = (
         fit_regression(Survival().regression(), x + shift, outcome_of(time, event), 0.1).weight for shift in (0.0, 5.0)
@@ -159,7 +159,7 @@ def test_the_penalty_is_the_same_whatever_the_columns_centre():
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_models_of_the_inner_folds_come_with_the_chosen_penalty_and_leave_their_patients_out():
+def test_models_of_the_inner_folds_have_the_chosen_penalty_and_leave_out_their_patients():
     x, time, event = survival_rows(60, 3)
     outcome = outcome_of(time, event)
     folds = folds_of(x, outcome)

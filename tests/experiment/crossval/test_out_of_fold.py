@@ -34,7 +34,7 @@ def test_survival_is_given_on_days_that_all_folds_share():
     assert second["survival_1825"] == pytest.approx(0.5 ** (3 + 625 / 800))
 
 
-def test_a_day_that_no_fold_reaches_has_no_column_and_one_at_which_a_fold_is_evaluated_has():
+def test_a_day_has_a_column_only_if_a_fold_reaches_it_or_is_evaluated_at_it():
     short = out_of_fold(
         {"teacher": [fitted_fold(0, (100.0, 400.0), horizons=(180.0,)), fitted_fold(1, (150.0, 380.0))]}
     )

@@ -43,7 +43,7 @@ def my_folder(tmp_path, monkeypatch, repository) -> Path:
 
 
 @pytest.mark.slow
-def test_own_and_published_networks_have_their_lines_in_results_and_report(my_folder, cohort, capsys):
+def test_networks_of_the_user_and_published_ones_have_rows_in_results_and_report(my_folder, cohort, capsys):
     config = write_config(my_folder / "c.yaml", cohort)
     models = ["--models", "histology_abmil,clinical", "--baselines", "transmil,mcat,highest=my_networks.MaxPool"]
     assert main(["crossval", "--config", str(config), *models]) == 0
@@ -79,7 +79,7 @@ def test_own_and_published_networks_have_their_lines_in_results_and_report(my_fo
         ("mcat", "--baselines: mcat needs RNA"),
     ],
 )
-def test_a_baseline_that_cannot_be_fitted_is_refused_before_anything_is(my_folder, cohort, baselines, message):
+def test_a_baseline_that_cannot_be_fitted_is_refused_before_any_fit(my_folder, cohort, baselines, message):
     config = write_config(my_folder / "c.yaml", cohort, expression=None)
     with pytest.raises(InputError, match=message) as error:
         run("--config", config, "--models", "histology_mean", "--baselines", baselines)

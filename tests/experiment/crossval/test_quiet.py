@@ -1,4 +1,4 @@
-"""What a fit and a cross-validation print: dmml's own lines, and no warning that nobody can act on."""
+"""What a fit and a cross-validation print: dmml's lines, and no warning that a user cannot act on."""
 
 import warnings
 
@@ -65,7 +65,7 @@ def test_a_fit_and_a_cross_validation_print_no_warning_of_a_library(cohort, tmp_
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_folds_in_processes_of_their_own_log_where_the_command_does(cohort, tmp_path, quiet, capfd):
+def test_folds_in_separate_processes_log_where_the_command_does(cohort, tmp_path, quiet, capfd):
     config = write_config(tmp_path / "c.yaml", cohort)
     argv = ["crossval", "--config", str(config), "--models", "rna_network,clinical", "--jobs", "2", "--out", "out"]
     assert main([*argv, *(["-q"] if quiet else [])]) == 0

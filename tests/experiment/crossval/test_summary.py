@@ -1,4 +1,4 @@
-"""Figures of a cross-validation whose folds overlap, or whose seeds repeat one fit: nobody and nothing counts twice."""
+"""A cross-validation whose folds overlap or whose seeds repeat a fit: no patient and no fit counts twice."""
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ COUNTS = {"train": 30, "val": 6, "test": 12}
 
 
 def one_fold(unit, patients, shift=0.0):
-    """Outcomes depend on the patient alone, risks on the model and the fold, too."""
+    """Outcomes depend on the patient alone, risks also on the model and the fold."""
     numbers = np.array([int(patient[1:]) for patient in patients])
     time, event = 100.0 + 37 * (numbers * 7 % 23), (numbers % 3 > 0).astype(float)
     risk = -time / 400 + np.sin(numbers * (1 + unit.fold) + shift)
@@ -37,7 +37,7 @@ def test_a_patient_tested_twice_by_random_splits_counts_once_in_the_added_value(
     assert added_value == pytest.approx(_added(alone)["teacher"])
 
 
-def test_the_spread_is_that_of_folds_whatever_the_number_of_seeds():
+def test_the_spread_over_folds_does_not_depend_on_the_number_of_seeds():
     ids = [f"P{i}" for i in range(36)]
     parts = [ids[:12], ids[12:24], ids[24:]]
     row_of = {patient: i for i, patient in enumerate(ids)}
