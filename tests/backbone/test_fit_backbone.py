@@ -239,12 +239,12 @@ def test_more_features_than_tokens_and_more_genes_than_patients():
 
 
 def test_a_task_without_a_linear_likelihood_is_refused_in_one_line():
-    class Own(Survival):
+    class PlainTask(Survival):
         def linear_likelihood(self, target):
             return Task.linear_likelihood(self, target)
 
-    task, patients = Own(edges=[300.0, 700, 1300], end=2000.0), training(cohort(20))
+    task, patients = PlainTask(edges=[300.0, 700, 1300], end=2000.0), training(cohort(20))
     unread = replace(patients, bags={m: None for m in patients.bags})  # it is refused before slides are read
-    with pytest.raises(InputError, match=r"the task Own has no linear_likelihood .* backbone: null") as refused:
+    with pytest.raises(InputError, match=r"the task PlainTask has no linear_likelihood .* backbone: null") as refused:
         fit_backbone(Backbone(), unread, task)
     assert "\n" not in str(refused.value)

@@ -146,8 +146,8 @@ def test_the_expected_risk_is_the_mean_over_possible_factors():
 
     rng, visibility = np.random.default_rng(0), 0.5
     drawn = rng.standard_normal((400_000, 6)) @ np.linalg.cholesky(CORRELATION).T
-    risk, shown = log_hazard(drawn), rng.standard_normal((4, 6))
-    weight = np.exp(-((shown[:, None] - visibility * drawn) ** 2).sum(-1) / (2 * (1 - visibility**2)))
+    risk, visible = log_hazard(drawn), rng.standard_normal((4, 6))
+    weight = np.exp(-((visible[:, None] - visibility * drawn) ** 2).sum(-1) / (2 * (1 - visibility**2)))
     expected = (weight * risk).sum(1) / weight.sum(1)
-    expected_hazard = expected_log_hazard(shown, visibility)
+    expected_hazard = expected_log_hazard(visible, visibility)
     assert expected_hazard - expected_hazard[0] == pytest.approx(expected - expected[0], abs=0.05)

@@ -50,10 +50,10 @@ def test_the_quick_form_writes_every_fit_and_the_page(quick):
         assert fit["c_index"] == pytest.approx(expected, abs=1e-12)
         assert summary["variants"][name]["c_index"]["value"] == pytest.approx(expected, abs=1e-6)
         assert fit["epochs"] == 2
-    shown = summary["ceilings"]["shown"]
+    ceilings = summary["ceilings"]["shown"]
     for s in SUBSPACES:
-        assert shown["partial_r2_shown"][s]["own"] > 0.99, "what a slide shows tells itself"
-        assert shown["partial_r2"][s]["own"] < 0.8, "a correlation of 0.8 explains no more than 0.64 of a factor"
+        assert ceilings["partial_r2_shown"][s]["own"] > 0.99, "what a slide shows tells itself"
+        assert ceilings["partial_r2"][s]["own"] < 0.8, "a correlation of 0.8 explains no more than 0.64 of a factor"
     page = (folder / "ablation.md").read_text()
     assert page in printed
     assert "--quick" in page
@@ -67,9 +67,9 @@ def test_a_second_run_fits_nothing_and_prints_the_same(quick, monkeypatch):
     folder, _ = quick
     page = (folder / "ablation.md").read_text()
     monkeypatch.setattr(ablation, "fit_and_test", lambda *_: pytest.fail("redone"))
-    shown = []
-    ablation.main(arguments(folder), shown.append)
-    assert shown[0] == "0 of 4 fits to make"
+    messages = []
+    ablation.main(arguments(folder), messages.append)
+    assert messages[0] == "0 of 4 fits to make"
     assert (folder / "ablation.md").read_text() == page
 
 

@@ -136,13 +136,15 @@ def test_linear_models_of_luad_reach_their_bands_in_either_form_of_the_outcome(s
             data.turn_to(split, fold)
             task = Survival(n_intervals=4)
             task.fit(data.training_outcome())
-            for name, own in scores.items():
+            for name, scores_of_model in scores.items():
                 if outcome is months and name == "rna_linear" and fold > 0:  # one fold tells, and a fit takes a second
                     continue
                 rows = pd.DataFrame(predict_linear(name, data, task, "the fold")[1]).dropna(subset=["time", "event"])
-                own.append(concordance_index(*(rows[column].to_numpy(float) for column in ("time", "event", "risk"))))
-        for name, own in scores.items():
-            concordances[name].append(own)
+                scores_of_model.append(
+                    concordance_index(*(rows[column].to_numpy(float) for column in ("time", "event", "risk")))
+                )
+        for name, scores_of_model in scores.items():
+            concordances[name].append(scores_of_model)
     for name, (low, high) in {"rna_linear": (0.63, 0.67), "clinical": (0.66, 0.69)}.items():
         in_days, in_months = concordances[name]
         assert low <= np.mean(in_days) <= high

@@ -74,15 +74,15 @@ def test_a_second_run_fits_nothing_but_a_lost_cell_with_the_same_risks(short):
     import worlds
 
     work, _ = short
-    shown = []
-    worlds.main(arguments(work, "--models", *MODELS), shown.append)
-    assert shown[0].startswith("0 of 7 cells to make")
+    messages = []
+    worlds.main(arguments(work, "--models", *MODELS), messages.append)
+    assert messages[0].startswith("0 of 7 cells to make")
     before = {model: kept(work, model) for model in ("ridge_joint", "student")}
     for model in before:
         (work / "tissue_only" / "40" / "1" / f"{model}.json").unlink()
-    shown.clear()
-    worlds.main(arguments(work, "--models", *MODELS), shown.append)
-    assert shown[0].startswith("2 of 7 cells to make")
+    messages.clear()
+    worlds.main(arguments(work, "--models", *MODELS), messages.append)
+    assert messages[0].startswith("2 of 7 cells to make")
     for model, cell in before.items():
         assert kept(work, model)["risk"] == cell["risk"]
 
@@ -105,9 +105,9 @@ def test_a_killed_run_keeps_finished_cells(short, monkeypatch, tmp_path):
     folder = tmp_path / "tissue_only" / "40" / "1"
     assert {path.stem for path in folder.glob("*.json")} == {"truth", "ridge_rna", "ridge_tokens"}
     monkeypatch.undo()
-    shown = []
-    worlds.main(arguments(tmp_path, "--models", *references), shown.append)
-    assert shown[0].startswith("2 of 4 cells to make")
+    messages = []
+    worlds.main(arguments(tmp_path, "--models", *references), messages.append)
+    assert messages[0].startswith("2 of 4 cells to make")
     assert json.loads((folder / "ridge_stack.json").read_text())["risk"] == kept(short[0], "ridge_stack")["risk"]
 
 

@@ -46,12 +46,12 @@ def test_a_sound_cohort_passes(cohorts, capsys):
     assert refusal == ""
     events = int(patients["os_event"].sum())
     assert f"{len(patients)} patients, {events} events (" in line(out, "outcome", "ok")
-    for kind, own in {
+    for kind, group in {
         "slides and RNA": rna & with_slides,
         "RNA, no slides": rna - with_slides,
         "slides, no RNA": with_slides - rna,
     }.items():
-        assert not own or f"{kind}: {len(own)} patients" in line(out, "join", kind)
+        assert not group or f"{kind}: {len(group)} patients" in line(out, "join", kind)
     assert f"{len(slides)} slides at [10, 20], simulated, 16 features per tile" in line(out, "features", "ok")
     assert "torch" in line(out, "machine", "ok")
     folds = [row.split() for row in out.splitlines() if re.fullmatch(r"[012]( +\d+){6}", row)]

@@ -3,10 +3,10 @@
 import logging
 
 import pytest
-from dmml.slides.progress_bars import is_quiet
 
 from dmml.__main__ import main
 from dmml.errors import InputError
+from dmml.progress_bars import is_quiet
 from dmml.slides.extraction.extract import extract
 
 

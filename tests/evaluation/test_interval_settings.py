@@ -52,7 +52,7 @@ def test_another_number_of_resamples_is_used_for_every_interval_and_in_the_note(
 def test_the_default_level_of_curves_is_that_of_lifelines(make):
     cohort = make.cohort()
     assert interval_settings.alpha() == KaplanMeierFitter().alpha == CoxPHFitter().alpha
-    curve, theirs = kaplan_meier(cohort.time, cohort.event), KaplanMeierFitter().fit(cohort.time, cohort.event)
-    band = theirs.confidence_interval_survival_function_.to_numpy()
+    curve, lifelines_fit = kaplan_meier(cohort.time, cohort.event), KaplanMeierFitter().fit(cohort.time, cohort.event)
+    band = lifelines_fit.confidence_interval_survival_function_.to_numpy()
     np.testing.assert_array_equal(curve.low, band[:, 0])
     assert interval_settings.normal_quantile() == pytest.approx(1.96, abs=5e-5)

@@ -7,7 +7,7 @@ from decimal import localcontext
 
 import pytest
 import torch
-from written_formulas import (
+from decimal_formulas import (
     exact,
     slow_attention,
     slow_bernoulli,
@@ -146,8 +146,8 @@ class Contract:
     smooth: tuple[int, ...] = (0,)
     plain: dict = field(default_factory=dict)
 
-    def __call__(self, *given):
-        return self.fast(*(x.item() if x.dim() == 0 else x for x in given), **self.plain)
+    def __call__(self, *tensors):
+        return self.fast(*(x.item() if x.dim() == 0 else x for x in tensors), **self.plain)
 
 
 CONTRACTS = {

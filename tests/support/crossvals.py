@@ -61,11 +61,11 @@ class RecordBatches(Callback):
     fits: ClassVar[list[list[list[str]]]] = []
 
     def on_train_start(self, trainer, module) -> None:
-        """A fit begins."""
+        """Start a new list for the fit."""
         self.fits.append([])
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
-        """A batch."""
+        """Record the patients of the batch."""
         self.fits[-1].append(list(batch.patient_id))
 
 

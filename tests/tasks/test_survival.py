@@ -20,16 +20,16 @@ def outcome(n=40, seed=0):
 
 
 def test_fit_takes_edges_from_events_and_the_end_from_all():
-    task, known = Survival(), outcome()
-    task.fit(known)
-    use = ~(np.isnan(known["time"]) | np.isnan(known["event"]))
-    time, event = known["time"][use], known["event"][use]
+    task, data = Survival(), outcome()
+    task.fit(data)
+    use = ~(np.isnan(data["time"]) | np.isnan(data["event"]))
+    time, event = data["time"][use], data["event"][use]
     assert task.edges == pytest.approx(interval_edges(torch.tensor(time), torch.tensor(event), 4).tolist())
     assert task.end == time.max()
     assert Survival(**task.init_args()).init_args() == task.init_args()
-    given = Survival(n_intervals=3, edges=[10, 20], end=30)
-    given.fit(known)
-    assert (given.edges, given.end) == ([10.0, 20.0], 30.0)
+    stated = Survival(n_intervals=3, edges=[10, 20], end=30)
+    stated.fit(data)
+    assert (stated.edges, stated.end) == ([10.0, 20.0], 30.0)
 
 
 def test_fit_refuses_outcomes_that_give_no_intervals():
@@ -86,14 +86,14 @@ def test_predictions_are_columns_of_days():
 
 
 def test_the_metric_is_harrells_concordance_over_all_batches():
-    task, known = Survival(edges=[300.0, 600, 1200], end=2000.0), outcome(60, 1)
-    target = task.encode(known)
+    task, data = Survival(edges=[300.0, 600, 1200], end=2000.0), outcome(60, 1)
+    target = task.encode(data)
     logits, metric = torch.randn(60, 4), task.metrics()
     for rows in torch.arange(60).split(7):
         use = rows[target["observed"][rows]]
         metric.update(logits[use], {name: values[use] for name, values in target.items()})
     use = target["observed"].numpy()
-    expected = lifelines_concordance(known["time"][use], -risk_score(logits).numpy()[use], known["event"][use])
+    expected = lifelines_concordance(data["time"][use], -risk_score(logits).numpy()[use], data["event"][use])
     assert metric.compute()["c_index"].item() == pytest.approx(expected, abs=1e-6)
     metric.reset()
     assert math.isnan(metric.compute()["c_index"].item())

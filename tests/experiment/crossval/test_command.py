@@ -16,8 +16,8 @@ import pytest
 import torch
 import yaml
 from crossvals import LIGHT, RecordBatches, parts_in_files, run, write_config
-from figures_again import check_every_figure
 from html_page import Page
+from recomputed_crossval import check_every_number
 
 import dmml
 from dmml.commands.crossval import command
@@ -58,7 +58,7 @@ def test_every_model_is_fitted_in_every_fold(whole):
 
 
 def test_every_number_is_recomputed_from_the_out_of_fold_and_clinical_tables(whole, cohort):
-    check_every_figure(whole, cohort / "clinical.csv")
+    check_every_number(whole, cohort / "clinical.csv")
 
 
 def test_risk_groups_on_the_page_are_divided_at_the_training_median_of_each_model(whole):
@@ -251,7 +251,7 @@ def test_more_seeds_and_repeats_extend_a_finished_cross_validation(cohort, tmp_p
     assert linear[:4:2] != linear[4::2]  # another repeat deals the patients anew
     table = pd.read_csv(tmp_path / "cv" / "oof_predictions.csv")
     assert (table.groupby(["model", "patient_id"]).size() == 4).all()
-    check_every_figure(tmp_path / "cv", cohort / "clinical.csv")
+    check_every_number(tmp_path / "cv", cohort / "clinical.csv")
 
 
 def test_training_curves_of_every_network_are_shown_and_survival_is_given_on_common_days(whole):
@@ -310,7 +310,7 @@ def test_classes_are_cross_validated_on_published_folds(cohort, tmp_path):
     assert set(table[table["fold"] == 0]["patient_id"]) == set(parts["test"])
     probability = table[[name for name in table if name.startswith("prob_")]]
     np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-5)
-    check_every_figure(tmp_path / "runs" / "c_crossval", cohort / "clinical.csv")
+    check_every_number(tmp_path / "runs" / "c_crossval", cohort / "clinical.csv")
     with pytest.raises(InputError, match=r"--repeats: .*splits is one division into folds"):
         run("--config", config, "--repeats", 2)
 

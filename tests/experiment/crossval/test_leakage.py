@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from crossvals import parts_in_files, run, write_config
-from everything_fitted import differences, everything, record_regressions
+from fitted_state import differences, fitted_state, record_regressions
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def test_absurd_values_of_test_patients_do_not_change_any_fitted_bit(cohort, tmp
         rna = {"path": str(cohort / "expression.parquet"), "scale": "tpm"}
         config = write_config(tmp_path / f"{name}.yaml", cohort, name="small", split=split, expression=rna)
         run("--config", config, "--models", MODELS, "--out", tmp_path / name, "--only-fold", 0)
-        return everything(tmp_path / name, regressions)
+        return fitted_state(tmp_path / name, regressions)
 
     split = tmp_path / "splits"
     parts = parts_in_files(cohort, split)

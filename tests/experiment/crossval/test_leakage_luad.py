@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from crossvals import run
-from everything_fitted import differences, everything, record_regressions
+from fitted_state import differences, fitted_state, record_regressions
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +67,7 @@ def test_absurd_test_patients_of_luad_do_not_change_any_fitted_bit(luad, preset,
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config))
         run("--config", path, "--models", models, "--out", tmp_path / name, "--only-fold", 0)
-        return everything(tmp_path / name, regressions)
+        return fitted_state(tmp_path / name, regressions)
 
     base = fitted("base", [], what=())
     epoch = base["teacher"]["checkpoint"]["epoch"]

@@ -48,7 +48,7 @@ def record_regressions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return fitted
 
 
-def everything(out: Path, regressions: list[dict[str, Any]]) -> dict[str, Any]:
+def fitted_state(out: Path, regressions: list[dict[str, Any]]) -> dict[str, Any]:
     """Checkpoints whole (weights, optimiser, epoch, hyper-parameters), contexts and inner predictions of fold 0."""
     numbers: dict[str, Any] = {"regressions": list(regressions)}
     for folder in sorted((out / "fold_0").iterdir()):

@@ -24,7 +24,7 @@ NEAR = {"rel": 1e-4, "abs": 2e-4}
 CLASSES = ["G2", "G3", "G4"]
 
 
-class Unit:
+class FoldOfModel:
     """One fold's model on its test patients: rows with known outcome, and what was fitted on its training patients."""
 
     def __init__(self, folder, model, unit, table, outcome, row_of):
@@ -80,7 +80,7 @@ def labelled(rows):
     return label, np.array([[row[f"prob_{name}"] for name in CLASSES] for row in rows])
 
 
-def check_every_figure(folder, clinical):
+def check_every_number(folder, clinical):
     """Folds, mean, spread, pooled value and interval of every metric, every comparison, and every likelihood ratio."""
     content = json.loads((folder / "crossval.json").read_text())
     survival = content["task"] == "survival"
@@ -92,7 +92,7 @@ def check_every_figure(folder, clinical):
     assert content["patients"] == len(ids)
     row_of = {patient: i for i, patient in enumerate(ids)}
     units = {
-        name: [Unit(folder, name, unit, table, outcome, row_of) for unit in content["units"]]
+        name: [FoldOfModel(folder, name, unit, table, outcome, row_of) for unit in content["units"]]
         for name in content["models"]
     }
     weights = draws(strata(next(iter(units.values())), outcome.loc[ids], survival))
