@@ -29,6 +29,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
+        path = Path(path)
+        # A killed process leaves its temporary file, which is as large as a checkpoint; one process writes those of a run.
+        for leftover in path.parent.glob(f".{path.stem}.*.part{path.suffix}"):
+            leftover.unlink(missing_ok=True)
         with atomic_write(path, durable=True) as partial:
             torch.save(checkpoint, partial)
 

@@ -176,6 +176,6 @@ def test_lists_of_seeds_and_of_variants_are_parsed():
 def test_early_stopping_is_that_of_the_command_line():
     from ablation_fit import Settings
 
-    from dmml.cli import PATIENCE
+    from dmml.training.optimisation import PATIENCE
 
     assert Settings.patience == PATIENCE

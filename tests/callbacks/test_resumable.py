@@ -128,6 +128,13 @@ def test_an_interrupted_write_leaves_the_old_checkpoint(cohort, tmp_path, monkey
     assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
+def test_temporary_files_of_killed_processes_are_removed_by_the_next_write(tmp_path):
+    for name in (".last.17.part.ckpt", ".best.17.part.ckpt"):
+        (tmp_path / name).write_bytes(b"half a check")
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".best.17.part.ckpt", "last.ckpt"]
+
+
 def test_runs_with_one_seed_are_identical_and_epochs_differ(cohort, tmp_path):
     """Two runs with the same seed draw the same numbers; two epochs draw different ones."""
     drawn = []
