@@ -88,14 +88,14 @@ def _examine_config(examination: Examination, config: dict[str, Any]) -> None:
     from dmml.commands.config.mistakes import check_class_names, check_data_arguments
     from dmml.commands.config.preflight import check_student_has_slides
     from dmml.commands.config.reading import init_args
+    from dmml.training.checkpointing.named_checkpoints import named_checkpoints
 
     examination.attempt("config", lambda: check_data_arguments(_section(config)) if config else None)
     examination.attempt("config", lambda: check_class_names(config))
     model = init_args(config.get("model"))
     examination.attempt("model", lambda: check_student_has_slides(config))
-    for option in ("teacher", "init_from"):
-        if isinstance(model.get(option), str):
-            examination.attempt("model", partial(check_checkpoint, model[option]))
+    for path in named_checkpoints(model).values():
+        examination.attempt("model", partial(check_checkpoint, path))
 
 
 def _examine_checkpoint(examination: Examination, path: str, section: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ from dmml.training.checkpointing.checkpoint import read_checkpoint
 from dmml.training.checkpointing.seen_patients import patients_of_sources
 from dmml.training.checkpointing.warm_start import take_missing_arguments
 from dmml.training.deep_share import ShareScores
-from dmml.training.losses.cross_fitted_teachers import CrossFittedTeachers
 from dmml.training.losses.distillation import (
     embedding_distance,
     first_epoch,
@@ -24,6 +23,7 @@ from dmml.training.losses.distillation import (
     restart_patience,
 )
 from dmml.training.losses.teacher_outputs import TeacherOutputs
+from dmml.training.losses.teacher_source import TeacherSource
 from dmml.training.subspace_module import SubspaceModule
 from dmml.training.teacher import SubspaceTeacher
 from dmml.types import Batch, LossTerms, SubspaceOutput
@@ -67,9 +67,10 @@ class TaughtModule(SubspaceModule):
         self.temperature, self.distill_after = temperature, distill_after
         self.prediction_weight, self.feature_weight = prediction_weight, feature_weight
         self.teacher_program_weight = teacher_program_weight
-        # The checkpoint's teacher; a tuple keeps it out of this module's state. Empty before `setup("fit")`.
+        # The checkpoint's teacher, and the source that replaces it for training patients. Tuples keep both out of this
+        # module's state. Empty before `setup("fit")` and `use_teacher`.
         self._teacher: tuple[SubspaceTeacher, ...] = ()
-        self._cross_fitted_teachers: CrossFittedTeachers | None = None
+        self._training_source: tuple[TeacherSource, ...] = ()
         self._cached_outputs: TeacherOutputs | None = None
 
     def _inherit(self) -> None:
@@ -122,26 +123,22 @@ class TaughtModule(SubspaceModule):
         sources = super()._sources()
         return sources if self.teacher_path is None else sources | {self.teacher_path: self._teacher[0].fitted}
 
-    def use_teacher(self, teacher: SubspaceTeacher | CrossFittedTeachers) -> None:
-        """Replace the checkpoint's teacher by another source of outputs; call this after `setup("fit")`.
+    def use_teacher(self, source: TeacherSource) -> None:
+        """Learn the training patients from another source of outputs; call this after `setup("fit")`.
 
-        The patients of the new teachers are added to those that the student's checkpoint records.
+        All other patients keep the checkpoint's teacher. The patients of the new teachers are added to those that the
+        student's checkpoint records.
         """
-        self._cached_outputs = None
-        if isinstance(teacher, CrossFittedTeachers):  # for training patients; all others keep the checkpoint's teacher
-            self._cross_fitted_teachers = teacher
-        else:
-            self._teacher, self._cross_fitted_teachers = (teacher,), None
+        self._training_source, self._cached_outputs = (source,), None
         if "patients" in self.fitted:
             before = [{"patients": each} for each in self.fitted["patients"].get("before", {}).values()]
-            new = teacher.fitted_each if isinstance(teacher, CrossFittedTeachers) else [teacher.fitted]
-            self.fitted["patients"]["before"] = patients_of_sources(*before, *new)
+            self.fitted["patients"]["before"] = patients_of_sources(*before, *source.fitted_each)
             self._keep_hparams()
 
     @property
-    def _training_teacher(self) -> SubspaceTeacher | CrossFittedTeachers:
+    def _training_teacher(self) -> TeacherSource:
         """The source of the outputs from which training patients are learned."""
-        return self._cross_fitted_teachers or self._teacher[0]
+        return self._training_source[0] if self._training_source else self._teacher[0]
 
     @property
     def distils(self) -> bool:

@@ -52,6 +52,11 @@ class SubspaceTeacher(SubspaceModule):
             self._check_replaced("optimizer", "tissue_weight_decay")
         self._finish_init()
 
+    @property
+    def fitted_each(self) -> list[dict[str, Any]]:
+        """Its fitted values; see `TeacherSource`."""
+        return [self.fitted]
+
     def setup(self, stage: str) -> None:
         """As in the base class; program heads that no loss term uses are frozen."""
         super().setup(stage)

@@ -98,6 +98,10 @@ def test_a_missing_checkpoint_is_refused(refused, cohorts, shared_data):
     message = refused("fit", "--config", teacher)
     assert "nowhere/teacher.ckpt" in message
     assert "model.teacher" in message
+    teachers = cohorts.config("m_teachers", "SubspaceStudent", model={"teacher": ["nowhere/a.ckpt", "nowhere/b.ckpt"]})
+    message = refused("fit", "--config", teachers)
+    assert "nowhere/a.ckpt (model.teacher[0])" in message
+    assert "nowhere/b.ckpt (model.teacher[1])" in message
 
 
 def test_a_slide_without_a_scale_is_refused(refused, journey, shared_data, tmp_path):

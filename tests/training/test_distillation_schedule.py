@@ -1,5 +1,7 @@
 """A student warms up on the task alone, then learns from its teacher, which is evaluated once per patient."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from batches import DIM, make_batch, one_patient
@@ -146,3 +148,42 @@ def test_remembered_outputs_of_the_teacher_give_the_same_losses_as_new_ones(tmp_
 def test_a_share_that_leaves_no_distillation_is_refused(share):
     with pytest.raises(InputError, match="distill_after"):
         SubspaceStudent(distill_after=share)
+
+
+class MeanOfTwo:
+    """A user's own source of targets: the mean prediction of two teachers, without embeddings."""
+
+    width = None
+
+    def __init__(self, teachers):
+        self.teachers, self.patients = [teacher.eval().requires_grad_(False) for teacher in teachers], set()
+
+    @property
+    def fitted_each(self):
+        return [teacher.fitted for teacher in self.teachers]
+
+    def to(self, device):
+        return self
+
+    def __call__(self, batch):
+        self.patients |= set(batch.patient_id)
+        first, second = (teacher(batch) for teacher in self.teachers)
+        mean = {
+            key: (value + second.logits_by_magnification[key]) / 2
+            for key, value in first.logits_by_magnification.items()
+        }
+        return replace(first, logits=(first.logits + second.logits) / 2, logits_by_magnification=mean)
+
+
+@pytest.mark.slow
+def test_a_student_learns_from_a_source_of_the_users_own(cohort, teacher_path):
+    source = MeanOfTwo([SubspaceTeacher.load_from_checkpoint(teacher_path, weights_only=True) for _ in range(2)])
+
+    class Give(Callback):
+        def on_fit_start(self, trainer, pl_module):
+            pl_module.use_teacher(source)
+
+    model, watch, data = student(teacher_path, distill_after=0.0), Watch(), data_of(cohort)
+    Trainer(max_epochs=1, enable_checkpointing=False, callbacks=[Give(), watch], **QUIET).fit(model, data)
+    assert source.patients == set(data.patients("train"))
+    assert watch.terms == [{"train/distill_prediction", "train/distill_programs"}]

@@ -10,6 +10,7 @@ from dmml.cohort.config_paths import named_files
 from dmml.commands.config.checked_command import CheckedCommand
 from dmml.commands.config.reading import option_values
 from dmml.errors import InputError
+from dmml.training.checkpointing.named_checkpoints import named_checkpoints
 from dmml.writable import check_writable
 
 LIGHTNING_WORDS = ("best", "last", "hpc", "registry")
@@ -78,9 +79,8 @@ def check_checkpoint(path: str | Path) -> None:
 def _named_checkpoints(command: CheckedCommand) -> dict[str, str]:
     """Return {option: path} of the checkpoints that a command or its config names."""
     model = command.model if command.verb == "fit" else {}
-    named = {"--ckpt_path": command.config.get("ckpt_path")}
-    named |= {f"model.{option}": model.get(option) for option in ("teacher", "init_from")}
-    return {option: path for option, path in named.items() if isinstance(path, str)}
+    path = command.config.get("ckpt_path")
+    return ({"--ckpt_path": path} if isinstance(path, str) else {}) | named_checkpoints(model)
 
 
 def _is_missing(path: str) -> bool:

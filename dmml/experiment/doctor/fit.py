@@ -13,6 +13,7 @@ from dmml.cohort.cohort import Cohort
 from dmml.data.module import MultimodalDataModule
 from dmml.experiment.crossval.fit import build
 from dmml.experiment.doctor.examination import Examination
+from dmml.training.checkpointing.named_checkpoints import named_checkpoints
 from dmml.training.fitted_module import FittedModule
 from dmml.training.library_warnings import silence_library_warnings
 
@@ -48,8 +49,7 @@ def examine_fit(examination: Examination, cohort: Cohort, model: Mapping[str, An
     if module is None or data is None:
         return
     config_fold = cohort.fold
-    starts_from_checkpoint = arguments.get("teacher") or arguments.get("init_from")
-    if cohort.split is None or starts_from_checkpoint:
+    if cohort.split is None or named_checkpoints(arguments):  # a model that starts from a checkpoint
         folds = [config_fold]
     else:
         folds = sorted(cohort.split.folds)
