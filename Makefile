@@ -29,9 +29,10 @@ test: install ## the whole test suite, on all cores (under ten minutes on two)
 test-fast: install ## the tests that take milliseconds (under two minutes): for every change, before `make test`
 	@$(PYTEST) -m "not slow"
 
-lint: install ## style and names
+lint: install ## style, names and types
 	@$(BIN)/ruff check dmml tests benchmarks
 	@$(BIN)/ruff format --check dmml tests benchmarks
+	@$(BIN)/mypy
 
 format: install ## put the code into the project's format
 	@$(BIN)/ruff format dmml tests benchmarks

@@ -249,7 +249,7 @@ def _measure(model: SubspaceModule, variant: Variant, world: World, seed: int, s
         "c_index": concordance_index(*(world.outcome[name][rows] for name in ("time", "event")), risk),
         "risk": risk.tolist(),
         "partial_r2": partial_r2(by_subspace, {s: values[rows] for s, values in world.factors.items()}),
-        "partial_r2_shown": partial_r2(by_subspace, {s: values[rows] for s, values in world.shown.items()}),
+        "partial_r2_shown": partial_r2(by_subspace, {s: values[rows] for s, values in world.visible_factors.items()}),
     }
 
 

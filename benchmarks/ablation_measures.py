@@ -105,10 +105,12 @@ def ceilings(world: World) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
         s: RidgeCV(10.0 ** np.arange(-2, 5)).fit(tokens[fitted_rows], values[fitted_rows]).predict(tokens[rows])
         for s, values in world.factors.items()
     }
-    true, shown = ({s: values[rows] for s, values in group.items()} for group in (world.factors, world.shown))
+    true, visible = (
+        {s: values[rows] for s, values in group.items()} for group in (world.factors, world.visible_factors)
+    )
     return {
-        reading: {"partial_r2": partial_r2(predictor, true), "partial_r2_shown": partial_r2(predictor, shown)}
-        for reading, predictor in {"shown": shown, "taught": taught}.items()
+        reading: {"partial_r2": partial_r2(predictor, true), "partial_r2_shown": partial_r2(predictor, visible)}
+        for reading, predictor in {"shown": visible, "taught": taught}.items()
     }
 
 

@@ -183,11 +183,11 @@ def _factors(kind: str, r2: dict[str, dict[str, float]] | None, which: str) -> d
     target = f"{kind}, {which} factors: partial R² of own ≥ {MIN_OWN_R2:g}, of the other's ≤ {MAX_OTHER_R2:g}"
     if r2 is None:
         return {"asked": target, "measured": "not measured", "reached": None}
-    own, other = (tuple(r2[s][of] for s in SUBSPACES) for of in ("own", "other"))
+    own_r2, other_r2 = (tuple(r2[s][of] for s in SUBSPACES) for of in ("own", "other"))
     return {
         "asked": target,
-        "measured": f"own {own[0]:.2f} (tumor), {own[1]:.2f} (TME); other's {other[0]:.2f}, {other[1]:.2f}",
-        "reached": min(own) >= MIN_OWN_R2 and max(other) <= MAX_OTHER_R2,
+        "measured": f"own {own_r2[0]:.2f} (tumor), {own_r2[1]:.2f} (TME); other's {other_r2[0]:.2f}, {other_r2[1]:.2f}",
+        "reached": min(own_r2) >= MIN_OWN_R2 and max(other_r2) <= MAX_OTHER_R2,
     }
 
 

@@ -76,12 +76,12 @@ def _limits(summary: dict[str, Any]) -> list[str]:
     """Upper limits of a student."""
     lines = []
     if ceilings := summary["ceilings"]:
-        shown, taught = (
+        from_visible, from_tokens = (
             " and ".join(f"{ceilings[of]['partial_r2'][s]['own']:.2f}" for s in SUBSPACES) for of in ("shown", "taught")
         )
         lines += [
             "A student reads factors as the slide shows them. From these themselves, the R² of the true factors is "
-            f"{shown}, and a ridge regression of the true factors on mean tokens reaches {taught}: 0.7 cannot be "
+            f"{from_visible}, and a ridge regression of the true factors on mean tokens reaches {from_tokens}: 0.7 cannot be "
             "reached from these slides. "
             "That a student carries more of the other subspace's factors than a teacher is inherent: both of its "
             "subspaces read the same tokens, without measured genes.",

@@ -45,7 +45,7 @@ class World:
     outcome: dict[str, np.ndarray]
     factors: dict[str, np.ndarray]
     """{subspace: (patients, 3)}"""
-    shown: dict[str, np.ndarray]
+    visible_factors: dict[str, np.ndarray]
     """{subspace: (patients, 3)} factors as the slide shows them"""
     risk: np.ndarray
     """(patients,) true log-hazard"""
@@ -139,7 +139,7 @@ def build(
         expression=expression,
         outcome=_outcome(patients, follow_up),
         factors={s: factors[:, i * 3 : i * 3 + 3] for i, s in enumerate(FACTORS)},
-        shown={s: visible[:, i * 3 : i * 3 + 3] for i, s in enumerate(FACTORS)},
+        visible_factors={s: visible[:, i * 3 : i * 3 + 3] for i, s in enumerate(FACTORS)},
         risk=np.array([patient.risk for patient in patients]),
         shown_risk=expected_log_hazard(visible, visibility),
     )

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from dmml.cohort.rna.formats.rna_format import ReadOptions, SampleFileFormat
-from dmml.cohort.rna.formats.strandedness import count_column
 from dmml.cohort.rna.genes.gene_names import is_gene
 from dmml.cohort.rna.genes.probes import ProbeMap
 from dmml.cohort.rna.genes.summary_rows import kind_of_row
 from dmml.cohort.rna.genes.transcripts import genes_of_targets
 from dmml.cohort.rna.matrix import Matrix
 from dmml.cohort.rna.samples.sample_names import name_of_file
+from dmml.cohort.rna.samples.strandedness import count_column
 from dmml.cohort.tables.text_files import open_text
 from dmml.errors import InputError
 from dmml.progress_bars import progress_bar
