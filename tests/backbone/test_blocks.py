@@ -52,8 +52,8 @@ def test_a_readout_of_raw_columns_is_the_design_times_the_weights():
     new, has = random_columns(seed=2)
     new[3] += 1e4  # far outside: held to the clip in both
     readout = block.readout(weights)
-    got = readout(torch.tensor(new, dtype=torch.float32), torch.tensor(has)).numpy()
-    np.testing.assert_allclose(got, block.design(new, has) @ weights, atol=2e-4)
+    computed = readout(torch.tensor(new, dtype=torch.float32), torch.tensor(has)).numpy()
+    np.testing.assert_allclose(computed, block.design(new, has) @ weights, atol=2e-4)
     again = Readout.empty(*readout.weight.shape)
     again.load_state_dict(readout.state_dict())
     assert torch.equal(

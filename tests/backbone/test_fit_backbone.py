@@ -32,7 +32,7 @@ def many():
     return batch, train, *fitted(train)
 
 
-def test_it_finds_the_signal_of_genes_and_the_signal_that_only_tissue_has(many):
+def test_a_fit_finds_the_signal_of_genes_and_the_signal_that_only_tissue_has(many):
     batch, _, backbone, _ = many
     test = rows_of(batch, list(range(120, 300)))
     output = answer(backbone, test)
@@ -140,8 +140,10 @@ def test_patients_without_outcome_are_predicted_and_used_in_the_regression_of_rn
     torch.testing.assert_close(cross_fitted_logits[~observed], fitted_logits[~observed], atol=1e-3, rtol=1e-3)
     assert (cross_fitted_logits - fitted_logits)[observed].abs().max() > 0.05
     # The outcomes that stand there unobserved are not read.
-    wild = {name: torch.where(observed, values, values.new_tensor(1)) for name, values in batch.target.items()}
-    again = fitted(replace(batch, target=wild | {"observed": observed}))[0]
+    with_placeholders = {
+        name: torch.where(observed, values, values.new_tensor(1)) for name, values in batch.target.items()
+    }
+    again = fitted(replace(batch, target=with_placeholders | {"observed": observed}))[0]
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in backbone.state_dict().items())
     # Their RNA does take part.
     other = {s: torch.where(observed.unsqueeze(1), v, -v) for s, v in batch.expression.items()}

@@ -66,21 +66,21 @@ def same(a, b, rows_of_b=slice(None), atol=1e-5):
 
 
 def test_the_statistics_are_those_of_a_slow_loop_over_tokens(statistics, bag):
-    got = statistics(bag)
-    assert {name: values.shape[1] for name, values in got.items()} == statistics.sizes
+    computed = statistics(bag)
+    assert {name: values.shape[1] for name, values in computed.items()} == statistics.sizes
     for i in range(5):
         for name, values in slowly(statistics, *rows(bag, i)).items():
-            np.testing.assert_allclose(got[name][i].numpy(), values, atol=2e-5, err_msg=f"{name} of patient {i}")
+            np.testing.assert_allclose(computed[name][i].numpy(), values, atol=2e-5, err_msg=f"{name} of patient {i}")
 
 
 def test_features_far_from_zero_lose_no_more_than_their_rounding(statistics, bag):
     """The mean of an encoder's features may be many standard deviations."""
     statistics.mean += 300
     far = replace(bag, features=bag.features + 300)
-    got = statistics(far)
+    computed = statistics(far)
     for i in range(5):
         for name, values in slowly(statistics, *rows(far, i)).items():
-            np.testing.assert_allclose(got[name][i].numpy(), values, atol=3e-3, err_msg=f"{name} of patient {i}")
+            np.testing.assert_allclose(computed[name][i].numpy(), values, atol=3e-3, err_msg=f"{name} of patient {i}")
 
 
 @pytest.mark.parametrize("garbage", [None, float("nan"), float("inf"), -float("inf")])
@@ -113,10 +113,10 @@ def test_shifting_a_whole_slide_changes_the_shift_alone(statistics, bag):
 
 def test_slides_of_single_vectors_have_a_shift_and_nothing_else(bag):
     fitted = SlideStatistics(DIM)
-    got = fitted(bag)
-    assert [got[name].shape[1] for name in STATISTICS] == [DIM, 0, 0, 0]
-    assert not got["shift"][3].any()
-    torch.testing.assert_close(got["shift"][1], bag.features[1][bag.mask[1]].mean(0), atol=1e-6, rtol=1e-5)
+    computed = fitted(bag)
+    assert [computed[name].shape[1] for name in STATISTICS] == [DIM, 0, 0, 0]
+    assert not computed["shift"][3].any()
+    torch.testing.assert_close(computed["shift"][1], bag.features[1][bag.mask[1]].mean(0), atol=1e-6, rtol=1e-5)
 
 
 def test_autocast_does_not_lower_the_precision(statistics, bag):

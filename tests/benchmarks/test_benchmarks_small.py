@@ -21,8 +21,8 @@ def test_the_given_share_of_neighbouring_tiles_carries_the_class(slides, share, 
     batch = world.draw(6)
     for scale, (tile, bag) in enumerate(zip((224.0, 112.0), batch.bags.values(), strict=True)):
         for i, label in enumerate(batch.target["label"]):
-            likeness = bag.features[i] @ world.prototypes[scale].T / 1000  # (N, C)
-            planted = likeness[:, label] > 500
+            similarity = bag.features[i] @ world.prototypes[scale].T / 1000  # (N, C)
+            planted = similarity[:, label] > 500
             assert planted.sum() == count
             cells = {tuple(c) for c in (bag.position[i] / tile - 0.5).round().int().tolist()}
             assert len(cells) == 400, "every cell of the grid once"
@@ -170,12 +170,12 @@ def test_all_layouts_of_features_give_the_same_numbers(tmp_path):
         assert len(sampled) == tiles // 2
         for read in part.values():
             np.testing.assert_array_equal(read(slide), sampled)
-    sizes = {name: its["size"] for name, its in results["layouts"].items()}
+    sizes = {name: layout["size"] for name, layout in results["layouts"].items()}
     assert sizes[reading.STORE] == 1
     assert sizes["zarr, raw, one chunk"] == pytest.approx(1, abs=0.05)
     assert sizes["zarr, zstd, one chunk"] < 1
-    for its in results["layouts"].values():
-        low, high = its["whole"]["quartiles"]
-        assert low <= its["whole"]["ratio"] <= high
+    for layout in results["layouts"].values():
+        low, high = layout["whole"]["quartiles"]
+        assert low <= layout["whole"]["ratio"] <= high
     text = "\n".join(reading.table({"x": results}, slides))
     assert text.count("| x |") == 3 + 7

@@ -37,7 +37,7 @@ def test_a_student_with_a_backbone_is_resumed_exactly(cohort, tmp_path, teacher,
 
 
 @pytest.mark.parametrize("confidence", [0.995, 0.0])
-def test_averaged_weights_are_saved_with_the_share_that_was_chosen_for_them(cohort, tmp_path, monkeypatch, confidence):
+def test_averaged_weights_are_saved_with_the_share_chosen_for_them(cohort, tmp_path, monkeypatch, confidence):
     """At a confidence of 0 the best share is chosen, however small its gain."""
     monkeypatch.setattr(deep_share, "CONFIDENCE", confidence)
     trainer = run(cohort, tmp_path, epochs=2, extra=[EMA(decay=0.5)])

@@ -52,7 +52,7 @@ def test_no_command_reads_a_checkpoint_of_an_earlier_dmml(refused_format, journe
         refused_format("fit", "--config", journey.config(f"format_{argument}", kind, model={argument: str(earlier)}))
 
 
-def test_doctor_says_that_it_blocks(journey, earlier, capsys):
+def test_doctor_reports_a_checkpoint_of_an_earlier_dmml(journey, earlier, capsys):
     held = journey.config("format_doctor", cohort="held_out")
     assert main(["doctor", "--ckpt_path", str(earlier), "--config", str(held)]) != 0
     assert "written by an earlier dmml (format 1)" in " ".join(capsys.readouterr().out.split())

@@ -21,6 +21,6 @@ def test_every_shipped_config_is_parsed(config, capsys):
     assert (parsed.get("model") is not None) == has_model
 
 
-def test_there_is_a_config_for_each_journey():
+def test_every_documented_journey_has_a_config():
     names = {path.stem for path in CONFIGS}
     assert {"demo", "demo_student", "demo_grade", "demo_held_out", "luad", "luad_student", "luad_held_out"} <= names

@@ -33,7 +33,7 @@ def test_outside_a_command_nothing_is_printed(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_command_within_another_shows_what_the_outer_one_shows(capsys):
+def test_a_command_within_another_shows_the_messages_of_the_outer_level(capsys):
     for level, text in ((logging.INFO, "found 3 slides\n"), (logging.WARNING, "")):
         with show_log(level):
             with show_log(logging.INFO):

@@ -170,7 +170,7 @@ REFUSED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spoil", REFUSED, ids=lambda spoil: spoil.__name__)
-def test_the_doctor_refuses_what_a_fit_refuses(spoil, cohort, capsys):
+def test_the_doctor_refuses_every_cohort_that_a_fit_refuses(spoil, cohort, capsys):
     changes = spoil(cohort)
     path = config(**changes)
     assert main(["fit", "--config", path]) == 2
@@ -182,7 +182,7 @@ def test_the_doctor_refuses_what_a_fit_refuses(spoil, cohort, capsys):
     assert re.search(REFUSED[spoil], refused_by_doctor), refused_by_doctor
 
 
-def test_what_the_doctor_passes_is_fitted(cohort, capsys):
+def test_every_cohort_that_the_doctor_passes_can_be_fitted(cohort, capsys):
     task = {"class_path": "Classification", "init_args": {"classes": [2, 3, 4]}}
     cohort.assign(grade=[f"{2 + i % 3}.0" for i in range(40)]).to_csv("c.csv", index=False)
     path = config(task, outcome={"label": "grade"}, split={"folds": 3})

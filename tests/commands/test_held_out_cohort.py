@@ -33,8 +33,8 @@ def results_of(journey, name, root, **data):
     return root / "test" / name
 
 
-def json_of(folder, what):
-    return json.loads((folder / f"{what}.json").read_text())
+def json_of(folder, name):
+    return json.loads((folder / f"{name}.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def holes(journey, tmp_path):
     """The cohort's RNA without 5 patients and 30 genes; which genes went."""
     table = pd.read_parquet(journey.root / "held_out" / "expression.parquet")
     genes = [name for name in table.columns if name != "patient_id"]
-    gone = genes[::100][:30]
-    table.drop(columns=gone).iloc[5:].to_parquet(tmp_path / "holes.parquet")
-    return {"path": str(tmp_path / "holes.parquet"), "scale": "tpm"}, gone
+    removed_genes = genes[::100][:30]
+    table.drop(columns=removed_genes).iloc[5:].to_parquet(tmp_path / "holes.parquet")
+    return {"path": str(tmp_path / "holes.parquet"), "scale": "tpm"}, removed_genes
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def moved(journey, tmp_path):
 def test_missing_data_are_counted_missing_genes_are_named_and_a_shift_is_reported(
     journey, holes, moved, plain, tmp_path
 ):
-    expression, gone = holes
+    expression, removed_genes = holes
     folder = results_of(journey, "holes", tmp_path / "run", expression=expression, features=moved)
     shift, base = json_of(folder, "shift"), json_of(plain, "shift")
     predictions = pd.read_csv(folder / "predictions.csv")
@@ -75,9 +75,9 @@ def test_missing_data_are_counted_missing_genes_are_named_and_a_shift_is_reporte
     assert base["missing"]["patients without RNA"] == {"n": 0, "of": 20}
     model = {gene for entry in shift["genes"].values() for gene in entry["imputed"]}
     assert model
-    assert model <= set(gone)
+    assert model <= set(removed_genes)
     named = [row["name"] for one in shift["expression"].values() for row in one["largest"]]
-    assert not set(named) & set(gone)
+    assert not set(named) & set(removed_genes)
     for one in (*shift["features"].values(), *shift["expression"].values()):
         assert one["n_training"] > 20
         assert 0 <= one["auc"] <= 1

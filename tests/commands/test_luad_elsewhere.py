@@ -29,8 +29,8 @@ def elsewhere(shared_data, repository, tmp_path):
 
     test = list(pd.read_csv(luad / "splits_5fold" / "splits_0.csv", dtype=str)["val"].dropna())
     z = read_expression(data["expression"]).table.loc[test].clip(-8, 8)
-    gone = sorted(z.columns)[::3]
-    array = (7 + 1.3 * z.drop(columns=gone)).clip(lower=0)
+    removed_genes = sorted(z.columns)[::3]
+    array = (7 + 1.3 * z.drop(columns=removed_genes)).clip(lower=0)
     silent = sorted(array.columns)[5]
     array[silent] = np.nan  # a column that is there, and empty
     array.iloc[0, 10:20] = np.nan
@@ -39,11 +39,11 @@ def elsewhere(shared_data, repository, tmp_path):
     clinical[clinical["patient_id"].isin(test)].to_csv("clinical.csv", index=False)
     outcome = {"time": "os_days", "event": "os_event", "unit": "days"}
     section = {"name": "array", "clinical": "clinical.csv", "outcome": outcome, "expression": "array.csv"}
-    return section, {*gone, silent}, len(test)
+    return section, {*removed_genes, silent}, len(test)
 
 
 def test_the_report_names_every_gene_that_was_imputed(elsewhere, tmp_path, capsys):
-    section, gone, n = elsewhere
+    section, removed_genes, n = elsewhere
     checkpoint = "runs/luad/checkpoints/best.ckpt"
     (tmp_path / "test.yaml").write_text(yaml.safe_dump({"data": section}))
     assert main(["test", "--config", "test.yaml", "--ckpt_path", checkpoint]) == 2
@@ -60,7 +60,7 @@ def test_the_report_names_every_gene_that_was_imputed(elsewhere, tmp_path, capsy
     page = html.unescape((out / "report.html").read_text())
     for entry in shift["genes"].values():
         assert entry["n"] / 4 < len(entry["imputed"]) < entry["n"] / 2
-        assert set(entry["imputed"]) <= gone
+        assert set(entry["imputed"]) <= removed_genes
         assert ", ".join(entry["imputed"]) in page
     rna = json.loads((out / "context.json").read_text())["rna"]
     assert {s: entry["imputed"] for s, entry in shift["genes"].items()} == rna["genes_imputed"]

@@ -132,7 +132,7 @@ def test_cohorts_that_cannot_be_joined_are_refused(tmp_path, capsys, change, mes
     assert not Path("runs").exists()
 
 
-def test_another_platform_is_standardised_within_itself_only_on_request(tmp_path, capsys):
+def test_a_cohort_of_another_platform_is_standardised_within_itself_only_on_request(tmp_path, capsys):
     home = hospital(tmp_path / "home", "a")
     fit("home", section(home, split={"folds": 3}))
     away = hospital(tmp_path / "away", "x", 40, seed=2)

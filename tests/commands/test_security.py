@@ -263,12 +263,12 @@ def test_no_run_is_resumed_from_a_checkpoint_that_contains_code(refused, cohorts
             return os.mkdir, (str(tmp_path / "exploded"),)
 
     config = cohorts.config("s_resume", "SubspaceTeacher")
-    place = cohorts.run("s_resume") / "checkpoints"
-    place.mkdir(parents=True)
-    bomb = place / "last.ckpt"
+    checkpoints = cohorts.run("s_resume") / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    bomb = checkpoints / "last.ckpt"
     torch.save({"state_dict": {}, "hyper_parameters": Bomb()}, bomb)
     digest = check(["fit", "--config", str(config), "--overwrite"]).digest
-    (place.parent / "provenance.json").write_text(json.dumps({"digest": digest, "finished": None}))
+    (checkpoints.parent / "provenance.json").write_text(json.dumps({"digest": digest, "finished": None}))
     for more in (["--resume"], ["--resume", "--ckpt_path", str(bomb)]):
         message = refused("fit", "--config", config, *more)
         assert "can be read safely" in message or "another configuration" in message

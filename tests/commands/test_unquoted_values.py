@@ -94,7 +94,7 @@ def test_a_value_of_a_further_cohort_is_reported_with_the_cohort_s_name():
 
 @pytest.mark.parametrize("classes", [[2, 3, 4], ["2", "3", "4"], [2.0, 3.0, 4.0], ["2.0", "3.0", "4.0"]])
 @pytest.mark.parametrize("column", [["2", "3", "4", None], ["2.0", "3.0", "4.0", None]])
-def test_numbers_are_classes_however_the_column_spells_them(classes, column):
+def test_numbers_are_recognised_as_classes_in_any_spelling(classes, column):
     task = Classification(classes, class_weights="balanced")
     task.fit({"label": column})
     target = task.encode({"label": column})

@@ -109,8 +109,8 @@ def grid(side=12, orphans=5):
     parent = np.repeat(np.arange(side * side), generator.integers(1, 5, side * side))
     parent = generator.permutation(np.concatenate([parent, np.full(orphans, -1)]))
     features = {10: np.arange(side * side)[:, None].astype(np.float16), 20: parent[:, None].astype(np.float16)}
-    place = {m: np.zeros((len(x), 2), np.float32) for m, x in features.items()}
-    return Patient("P", features, place, {m: np.zeros(len(x), int) for m, x in features.items()}, parent)
+    position = {m: np.zeros((len(x), 2), np.float32) for m, x in features.items()}
+    return Patient("P", features, position, {m: np.zeros(len(x), int) for m, x in features.items()}, parent)
 
 
 def test_parents_are_drawn_with_all_their_children():

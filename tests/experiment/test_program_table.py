@@ -45,7 +45,7 @@ def test_a_model_without_programs_writes_none():
     assert program_rows(callback.programs, {}, model) == []
 
 
-def test_token_maps_are_collected_as_long_as_there_is_memory_for_them():
+def test_token_maps_are_collected_as_long_as_memory_suffices():
     batch = make_batch()
     model = build("teacher")
     everyone, _ = collected(model, batch)

@@ -148,7 +148,7 @@ def test_the_interval_is_the_number_of_edges_that_are_not_above(dtype):
     assert time_to_interval(time, edges).tolist() == expected
 
 
-def test_an_event_at_an_edge_belongs_to_the_interval_above_in_single_precision_too():
+def test_an_event_at_an_edge_belongs_to_the_interval_above_even_in_single_precision():
     time = torch.tensor([100.1, 200.2, 300.3, 400.4, 500.5], dtype=torch.float64)
     edges = interval_edges(time, torch.ones(5), 2)  # 300.3, which is no float32
     assert time_to_interval(time.float(), edges).tolist() == [0, 0, 1, 1, 1]

@@ -51,7 +51,7 @@ def test_laplaces_evidence_is_close_to_the_integral_over_a_single_weight():
     assert log_evidence(likelihood, {"x": x}, {"x": np.log(variance)}) == pytest.approx(integral, abs=0.02)
 
 
-def test_with_given_variances_it_is_the_ridge_cox_of_the_matching_penalty():
+def test_with_given_variances_the_model_is_ridge_cox_with_the_matching_penalty():
     rng = np.random.default_rng(6)
     blocks = {"a": block(rng, 50, 4), "b": block(rng, 50, 7)}
     likelihood = cox_of(rng, blocks["a"][:, 0] * 2, ties=True)
@@ -118,7 +118,7 @@ def test_classes_are_fitted_with_an_intercept_and_the_informative_block():
     assert np.abs(gradient).max() < 1e-2
 
 
-def test_with_given_variances_it_is_the_ridge_logistic_of_the_matching_penalty():
+def test_with_given_variances_the_model_is_ridge_logistic_with_the_matching_penalty():
     rng = np.random.default_rng(11)
     x = block(rng, 90, 6)
     likelihood = classes_of(rng, 5 * x[:, :3] + np.array([1.0, 0.0, -0.5]))

@@ -45,7 +45,7 @@ def test_a_layer_without_statistics_is_a_plain_linear_layer():
     torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
 
 
-def test_each_magnification_gets_its_own_statistics_and_others_are_left_alone(statistics):
+def test_each_magnification_gets_its_own_statistics_and_others_stay_unchanged(statistics):
     model = nn.ModuleDict({name: nn.ModuleDict({"linear": StandardisedLinear(3, 5)}) for name in ("10x", "20x", "5x")})
     set_feature_statistics(model, statistics)
     for name in ("10", "20"):
@@ -70,6 +70,6 @@ def test_the_statistics_are_folded_in_full_precision_under_autocast(statistics):
     x = torch.randn(64, 3) * layer.scale + layer.mean
     expected = layer(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = layer(x).float()
+        output = layer(x).float()
     # What is left is the rounding of features of four standard deviations from zero.
-    assert (got - expected).abs().max() < 0.15
+    assert (output - expected).abs().max() < 0.15

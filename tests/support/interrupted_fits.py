@@ -94,8 +94,8 @@ def differences(a, b, where=""):
         if set(a) != set(b):
             return [f"{where}: {sorted(map(str, set(a) ^ set(b)))}"]
         keys = [key for key in a if not str(key).endswith(("path", "dirpath", "best_k_models"))]
-        return [place for key in keys for place in differences(a[key], b[key], f"{where}.{key}")]
+        return [path for key in keys for path in differences(a[key], b[key], f"{where}.{key}")]
     if isinstance(a, list | tuple):
         pairs = zip(a, b, strict=True)
-        return [place for i, (x, y) in enumerate(pairs) for place in differences(x, y, f"{where}.{i}")]
+        return [path for i, (x, y) in enumerate(pairs) for path in differences(x, y, f"{where}.{i}")]
     return [] if a == b else [f"{where}: {a} or {b}"]

@@ -327,8 +327,8 @@ def _calibration_error(hit, confidence):
     """Bins of equal size with about 20 patients each (there are fewer than 300)."""
     bins = min(15, max(1, len(hit) // 20))
     edges = [np.quantile(confidence, k / bins) for k in range(1, bins)]
-    place = np.array([sum(edge < value for edge in edges) for value in confidence])
-    return lambda w: sum(abs((w * (hit - confidence))[place == k].sum()) for k in range(bins)) / w.sum()
+    bin_of = np.array([sum(edge < value for edge in edges) for value in confidence])
+    return lambda w: sum(abs((w * (hit - confidence))[bin_of == k].sum()) for k in range(bins)) / w.sum()
 
 
 def _agrees_with_scikit_learn(metrics, label, predicted):

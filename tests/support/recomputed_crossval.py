@@ -28,18 +28,18 @@ class FoldOfModel:
     """One fold's model on its test patients: rows with known outcome, and what was fitted on its training patients."""
 
     def __init__(self, folder, model, unit, table, outcome, row_of):
-        place = folder / f"repeat_{unit['repeat']}" if unit["repeat"] else folder
-        place = place / f"fold_{unit['fold']}"
-        seeded = place / f"seed_{unit['seed']}" / model
-        place = seeded if unit["seed"] and seeded.is_dir() else place / model
-        self.context = json.loads((place / "context.json").read_text())
-        counts = json.loads((place / "done.json").read_text())["patients"]
+        fold_folder = folder / f"repeat_{unit['repeat']}" if unit["repeat"] else folder
+        fold_folder = fold_folder / f"fold_{unit['fold']}"
+        seeded = fold_folder / f"seed_{unit['seed']}" / model
+        fold_folder = seeded if unit["seed"] and seeded.is_dir() else fold_folder / model
+        self.context = json.loads((fold_folder / "context.json").read_text())
+        counts = json.loads((fold_folder / "done.json").read_text())["patients"]
         self.share = counts["test"] / (counts["train"] + counts["val"])
         self.fold, self.first = unit["fold"], unit["repeat"] == unit["seed"] == 0
         self.repeat = unit["repeat"]
         predictions = table[(table["model"] == model) & (table[list(unit)] == list(unit.values())).all(axis=1)]
         assert predictions["patient_id"].is_unique
-        predictions = with_own_curves(predictions, place)
+        predictions = with_own_curves(predictions, fold_folder)
         joined = predictions.drop(columns=outcome.columns).join(outcome, on="patient_id").dropna(subset=outcome.columns)
         self.rows = joined.to_dict("records")
         self.index = np.array([row_of[row["patient_id"]] for row in self.rows])
@@ -60,9 +60,9 @@ class FoldOfModel:
         return {name: None if value is None or math.isnan(value) else value for name, value in values.items()}
 
 
-def with_own_curves(predictions, place):
+def with_own_curves(predictions, fold_folder):
     """The rows with the survival that the fold's own folder keeps, from which their common days must follow."""
-    kept = pd.read_csv(place / "predictions.csv", dtype={"patient_id": str}).set_index("patient_id")
+    kept = pd.read_csv(fold_folder / "predictions.csv", dtype={"patient_id": str}).set_index("patient_id")
     kept = kept[[name for name in kept if name.startswith("survival_")]]
     common = [name for name in predictions if name.startswith("survival_")]
     assert set(common) <= {"survival_365", "survival_1095", "survival_1825"}

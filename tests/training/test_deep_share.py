@@ -35,15 +35,15 @@ def test_a_real_gain_is_chosen_even_if_patients_differ_more_than_that():
     assert np.mean([share == len(SHARES) - 1 for share in shares]) > 0.7
 
 
-def test_means_and_standard_errors_are_those_of_the_patients_who_count():
+def test_means_and_standard_errors_are_those_of_observed_patients():
     scores = torch.randn(len(SHARES), 30).double()
     rows = torch.arange(30) % 4 != 1
-    got = of(torch.where(rows, scores, torch.nan), rows)
+    scored = of(torch.where(rows, scores, torch.nan), rows)
     gain = (scores - scores[:1])[:, rows]
-    assert got.n == int(rows.sum())
-    torch.testing.assert_close(got.mean, scores[:, rows].mean(1))
-    torch.testing.assert_close(got.gain, gain.mean(1))
-    torch.testing.assert_close(got.error, gain.std(1) / rows.sum().sqrt())
+    assert scored.n == int(rows.sum())
+    torch.testing.assert_close(scored.mean, scores[:, rows].mean(1))
+    torch.testing.assert_close(scored.gain, gain.mean(1))
+    torch.testing.assert_close(scored.error, gain.std(1) / rows.sum().sqrt())
 
 
 def test_two_processes_give_the_sums_of_one():
@@ -62,10 +62,10 @@ def test_two_processes_give_the_sums_of_one():
 
 def test_without_patients_or_with_a_single_one_no_share_is_chosen():
     for n in (0, 1):
-        got = of(torch.linspace(0, 9, len(SHARES)).unsqueeze(1).expand(-1, 5), torch.arange(5) < n)
-        assert got.n == n
-        assert got.choose() == 0
-        assert got.mean.isfinite().all()
+        scored = of(torch.linspace(0, 9, len(SHARES)).unsqueeze(1).expand(-1, 5), torch.arange(5) < n)
+        assert scored.n == n
+        assert scored.choose() == 0
+        assert scored.mean.isfinite().all()
 
 
 def test_a_share_that_improves_one_measure_and_worsens_the_other_is_not_chosen():

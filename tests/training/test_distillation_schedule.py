@@ -138,10 +138,10 @@ def test_remembered_outputs_of_the_teacher_give_the_same_losses_as_new_ones(tmp_
     assert model._cached_outputs(batch) is not None
     for name, value in anew.parts.items():
         torch.testing.assert_close(remembered.parts[name], value, atol=1e-5, rtol=1e-5)
-    stranger = one_patient(batch, 0)
-    stranger.patient_id = ["someone else"]
-    assert model._cached_outputs(stranger) is None
-    assert model.losses(stranger).parts["distill_prediction"].isfinite()
+    unknown_patient = one_patient(batch, 0)
+    unknown_patient.patient_id = ["someone else"]
+    assert model._cached_outputs(unknown_patient) is None
+    assert model.losses(unknown_patient).parts["distill_prediction"].isfinite()
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])

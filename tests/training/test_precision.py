@@ -45,9 +45,9 @@ def terms_and_gradient(model, batch, half):
 
 
 def check(model, batch):
-    """Every part in single precision, finite, close to what single precision gives; gradients alike."""
+    """Check that all terms are finite single-precision numbers close to those without autocast, and so are gradients."""
     # Rounding may move a token of a student to the next cluster.
-    share, likeness = (0.06, 0.97) if isinstance(model, SubspaceStudent) else (0.02, 0.99)
+    share, min_cosine = (0.06, 0.97) if isinstance(model, SubspaceStudent) else (0.02, 0.99)
     full, expected = terms_and_gradient(model, batch, half=False)
     terms, gradient = terms_and_gradient(model, batch, half=True)
     assert set(terms.parts) == set(full.parts)
@@ -55,10 +55,10 @@ def check(model, batch):
         assert value.dtype == torch.float32, f"{name} is {value.dtype}"
         assert value.isfinite()
         reference = full.total if name == "total" else full.parts[name]
-        room = share * (1 + reference.abs().item())
-        assert abs(value.item() - reference.item()) < room, f"{name}: {value.item()} for {reference.item()}"
+        tolerance = share * (1 + reference.abs().item())
+        assert abs(value.item() - reference.item()) < tolerance, f"{name}: {value.item()} for {reference.item()}"
     cosine = torch.nn.functional.cosine_similarity(gradient, expected, dim=0)
-    assert cosine > likeness, f"gradients point apart: cosine {cosine:.4f}"
+    assert cosine > min_cosine, f"gradients point apart: cosine {cosine:.4f}"
     assert 0.9 < gradient.norm() / expected.norm() < 1.1
 
 

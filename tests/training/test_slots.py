@@ -40,9 +40,9 @@ class Cohort:
 
     def batch(self, rows: torch.Tensor, with_rna: bool = True) -> Batch:
         n, cell = len(rows), torch.arange(TOKENS)
-        place = torch.stack([cell % 6, cell // 6], -1).float().expand(n, -1, -1)
+        position = torch.stack([cell % 6, cell // 6], -1).float().expand(n, -1, -1)
         mask, slide = torch.ones(n, TOKENS, dtype=torch.bool), torch.zeros(n, TOKENS, dtype=torch.long)
-        bags = {m: Bag(x[rows], place * 2240 / m, mask, slide, n_slides=1) for m, x in self.features.items()}
+        bags = {m: Bag(x[rows], position * 2240 / m, mask, slide, n_slides=1) for m, x in self.features.items()}
         has_rna = torch.full((n,), with_rna)
         expression = {s: x[rows] * with_rna for s, x in self.expression.items()}
         target = {"time": self.time[rows], "event": self.event[rows], "observed": torch.ones(n, dtype=torch.bool)}
@@ -119,10 +119,10 @@ def test_programs_explain_the_factors_of_their_subspace_and_no_others_with_every
     for i, s in enumerate(SUBSPACES):
         for programs in answers:  # one by one: the program of a factor is the same whatever the seed
             for m in (10, 20):
-                likeness = np.corrcoef(programs[m, s].numpy().T, test.factors[:, i].numpy().T)[:FACTORS, FACTORS:]
-                stranger = np.corrcoef(programs[m, s].numpy().T, test.factors[:, 1 - i].numpy().T)[:FACTORS, FACTORS:]
-                assert likeness.diagonal().min() > 0.8
-                assert abs(stranger).max() < 0.45
+                within = np.corrcoef(programs[m, s].numpy().T, test.factors[:, i].numpy().T)[:FACTORS, FACTORS:]
+                across = np.corrcoef(programs[m, s].numpy().T, test.factors[:, 1 - i].numpy().T)[:FACTORS, FACTORS:]
+                assert within.diagonal().min() > 0.8
+                assert abs(across).max() < 0.45
 
 
 @pytest.mark.parametrize("trained", ["teacher"], indirect=True)

@@ -199,9 +199,9 @@ def test_following_a_warning_about_exchanged_codes_gives_the_right_direction():
         doubt for doubt in outcome_doubts(read_clinical("c.csv", outcome=outcome).patients) if "exchanged" in doubt
     )
     assert "under the other key of the outcome (event or censored), with checked: true" in doubt
-    mended = read_clinical("c.csv", outcome={"time": "days", "censored": "os_event", "checked": True}).patients
-    assert mended["event"].tolist() == dying_first["os_event"].tolist()
-    assert outcome_doubts(mended) == []
+    corrected = read_clinical("c.csv", outcome={"time": "days", "censored": "os_event", "checked": True}).patients
+    assert corrected["event"].tolist() == dying_first["os_event"].tolist()
+    assert outcome_doubts(corrected) == []
 
 
 def test_disease_specific_survival_of_the_portals_is_read(shared_faults, capsys):

@@ -123,7 +123,7 @@ def test_sites_are_taken_from_barcodes_if_there_is_no_column(shared_data):
     assert "site" not in read_clinical(table()).patients
 
 
-def test_a_short_follow_up_raises_a_doubt_in_small_cohorts_too():
+def test_a_short_follow_up_raises_a_doubt_even_in_small_cohorts():
     few = pd.DataFrame({"time": np.linspace(2, 60, 12), "event": [0.0, 1.0] * 6})
     assert outcome_doubts(few) == ["no patient is followed for more than 60 days; are the times in months or years?"]
     assert outcome_doubts(few.assign(time=few["time"] * 30)) == []

@@ -38,9 +38,9 @@ def test_strata_are_event_by_quartile():
     for event in (0, 1):
         times = patients["time"][(patients["event"] == event).to_numpy()]
         edges = np.quantile(times, [0.25, 0.5, 0.75])
-        for who, time in times.items():
+        for patient, time in times.items():
             expected = 4 * event + sum(edge <= time for edge in edges)
-            assert strata[patients.index.get_loc(who)] == expected
+            assert strata[patients.index.get_loc(patient)] == expected
 
 
 def test_folds_are_even_stratified_and_repeatable():
@@ -195,7 +195,7 @@ def test_published_folds_are_read(shared_data):
         assert sorted(split.folds) == [0, 1, 2, 3, 4]
         assert not split.unknown
         assert not split.unused
-        tested = [who for k in range(5) for who in split.fold(k)[1]]
+        tested = [patient for k in range(5) for patient in split.fold(k)[1]]
         assert len(tested) == len(set(tested)) == patients
         for k in range(5):
             train, test = split.fold(k)

@@ -263,7 +263,7 @@ def test_patients_whose_ids_resemble_a_summary_are_read(word):
 
 
 @pytest.mark.parametrize(("word", "label"), [("Patient", "grade"), ("ID", "Grade"), ("Patient No.", "grade")])
-def test_a_header_in_other_words_is_refused_if_a_label_repeats_it_too(word, label):
+def test_a_header_in_other_words_is_refused_if_it_repeats_a_label(word, label):
     ids, labels = [*IDS[:10], word, *IDS[10:]], ["G2"] * 10 + [label] + ["G3"] * 20
     refused(
         lambda: read_clinical(clinical(ids, grade=labels), outcome={"label": "grade"}),

@@ -116,7 +116,7 @@ def test_the_summary_names_the_best_model_and_what_each_input_adds(folder):
     assert "the p values of the 2 others are adjusted by Holm's method" in sentences[-1]
 
 
-def test_the_summary_tells_a_better_fit_from_a_better_concordance(tmp_path, make):
+def test_the_summary_distinguishes_a_better_fit_from_a_better_concordance(tmp_path, make):
     crossval = content()
     crossval["paired"][2] |= {"low": -0.01, "p": 0.09, "p_holm": 0.18}
     words = summary(read_crossval(write_crossval(tmp_path / "cv", make.cohort(90), crossval)))
@@ -184,9 +184,9 @@ def test_the_page_repeats_the_recorded_command(folder):
 
 def write_contexts(folder, model, contexts):
     for fold, context in enumerate(contexts):
-        place = folder / f"fold_{fold}" / model
-        place.mkdir(parents=True)
-        (place / "context.json").write_text(json.dumps(context))
+        fold_folder = folder / f"fold_{fold}" / model
+        fold_folder.mkdir(parents=True)
+        (fold_folder / "context.json").write_text(json.dumps(context))
 
 
 def test_risk_groups_are_divided_at_the_training_median_of_each_fold(folder):
@@ -336,13 +336,13 @@ def test_an_unusable_folder_is_refused_in_one_line(folder, tmp_path, make):
 def write_training(folder, model, best_epoch=3, epochs=6):
     """Curves of a network in every fold; the validation loss of fold 1 rises."""
     for fold in range(FOLDS):
-        place = folder / f"fold_{fold}" / model
-        place.mkdir(parents=True)
+        fold_folder = folder / f"fold_{fold}" / model
+        fold_folder.mkdir(parents=True)
         epoch = np.arange(epochs)
         rise = 0.3 * epoch if fold == 1 else 0
         table = pd.DataFrame({"epoch": epoch, "step": epoch, "train/loss": 5.0, "train/task": 2 - 0.1 * epoch})
-        table.assign(**{"val/loss": 1.5 + rise}).to_csv(place / "metrics.csv", index=False)
-        (place / "context.json").write_text(json.dumps({"chosen_epoch": best_epoch - 1}))
+        table.assign(**{"val/loss": 1.5 + rise}).to_csv(fold_folder / "metrics.csv", index=False)
+        (fold_folder / "context.json").write_text(json.dumps({"chosen_epoch": best_epoch - 1}))
 
 
 @pytest.mark.slow

@@ -63,13 +63,13 @@ def test_every_number_is_recomputed_from_the_out_of_fold_and_clinical_tables(who
 
 def test_risk_groups_on_the_page_are_divided_at_the_training_median_of_each_model(whole):
     for name in result(whole)["models"]:
-        place = whole / "fold_1" / name
-        cut = json.loads((place / "context.json").read_text())["median_risk"]
+        fold_folder = whole / "fold_1" / name
+        cut = json.loads((fold_folder / "context.json").read_text())["median_risk"]
         if name.endswith("+clinical"):
-            inner = pd.read_csv(place / "inner.csv")
+            inner = pd.read_csv(fold_folder / "inner.csv")
             assert cut == pytest.approx(inner.dropna(subset=["time", "event"])["risk"].median())
-        elif (place / "checkpoints").is_dir():
-            kept = torch.load(place / "checkpoints" / "best.ckpt", weights_only=True)["hyper_parameters"]
+        elif (fold_folder / "checkpoints").is_dir():
+            kept = torch.load(fold_folder / "checkpoints" / "best.ckpt", weights_only=True)["hyper_parameters"]
             assert cut == kept["fitted"]["median_risk"]
     drawn = {path.name for path in (whole / "plots").glob("*.svg")}
     assert not [name for name in drawn if name.startswith("thirds")]
@@ -258,11 +258,11 @@ def test_training_curves_of_every_network_are_shown_and_survival_is_given_on_com
     networks = [name for name in result(whole)["models"] if name not in LINEAR and not name.endswith("+clinical")]
     assert len(networks) >= 7
     for fold, name in itertools.product((0, 1), networks):
-        place = whole / f"fold_{fold}" / name
-        table = pd.read_csv(place / "metrics.csv")
+        fold_folder = whole / f"fold_{fold}" / name
+        table = pd.read_csv(fold_folder / "metrics.csv")
         assert {"epoch", "val/loss", "train/loss"} <= set(table.columns)
         assert not [column for column in table if column.startswith("test")]  # nothing of the outer test patients
-        assert json.loads((place / "context.json").read_text())["chosen_epoch"] in table["epoch"].tolist()
+        assert json.loads((fold_folder / "context.json").read_text())["chosen_epoch"] in table["epoch"].tolist()
         assert (whole / "plots" / f"training_{name}.svg").is_file()
     columns = [name for name in pd.read_csv(whole / "oof_predictions.csv") if name.startswith("survival_")]
     assert columns == ["survival_365", "survival_1095", "survival_1825"]

@@ -68,7 +68,7 @@ def test_an_inner_fold_keeps_the_kind_of_each_column():
         ["well differentiated", "Moderately differentiated", "poorly differentiated", "Undifferentiated"],
     ],
 )
-def test_an_ordered_covariate_becomes_its_position_and_a_step_at_each_level(levels):
+def test_an_ordered_covariate_becomes_a_position_and_a_step_at_each_level(levels):
     code, x = coded({"x": levels})
     assert isinstance(code.codes["x"], OrderedCode)
     position = (np.arange(4) - 1.5) / np.arange(4).std()
@@ -81,7 +81,7 @@ def test_two_levels_need_no_step():
     assert coded({"grade": ["Low Grade", "High Grade"]})[1].shape == (2, 1)
 
 
-def test_a_level_unseen_in_training_lies_between_its_neighbors_and_never_beyond_them():
+def test_a_level_unseen_in_training_lies_between_its_neighbours():
     training = {"stage": ["Stage IA", "Stage IIIA", "Stage IIIB", "Stage IA"]}
     _, seen = coded(training)
     _, unseen = coded(training, {"stage": ["Stage II", "Stage IV", "Stage 0"]})

@@ -73,9 +73,9 @@ def test_regressions_are_fitted_to_all_training_patients_and_join_by_patients_le
         assert sum(len(fold["x_held_out"]) for fold in kept["inner"]) == len(kept["x"])  # each is left out once
         n_training[len(kept["model"].weight)] = len(kept["x"])
     for name in ("clinical", "rna_linear", "rna_linear+clinical"):
-        place = tmp_path / "out" / "fold_0" / name
-        assert sorted(pd.read_csv(place / "inner.csv", dtype=str)["patient_id"]) == sorted(training)
-        context = json.loads((place / "context.json").read_text())
+        fold_folder = tmp_path / "out" / "fold_0" / name
+        assert sorted(pd.read_csv(fold_folder / "inner.csv", dtype=str)["patient_id"]) == sorted(training)
+        context = json.loads((fold_folder / "context.json").read_text())
         assert context["n_training"] == n_training.get(context.get("inputs"), len(training))
     clinical = tmp_path / "out" / "fold_0" / "clinical"
     assert json.loads((clinical / "context.json").read_text())["coding"]["stage"].startswith(

@@ -24,15 +24,15 @@ def luad(shared_data):
     return folder, list(fold["train"].dropna()), list(fold["val"].dropna())
 
 
-def copied(luad, target, patients, what=("rna", "outcome", "covariates")):
+def copied(luad, target, patients, kinds=("rna", "outcome", "covariates")):
     """The two tables with absurd values for some patients."""
     target.mkdir()
     with zipfile.ZipFile(luad / "mcat_luad_all_clean.csv.zip") as archive:
         rows = list(csv.reader(io.StringIO(archive.read(archive.namelist()[0]).decode())))
-    if "rna" in what:
-        who, genes = rows[0].index("case_id"), [i for i, name in enumerate(rows[0]) if name.endswith("_rnaseq")]
+    if "rna" in kinds:
+        id_column, genes = rows[0].index("case_id"), [i for i, name in enumerate(rows[0]) if name.endswith("_rnaseq")]
         for row in rows[1:]:
-            if row[who] in patients:  # every seventh gene is missing, the others are a thousandfold and upside down
+            if row[id_column] in patients:  # every seventh gene is missing, the others are scaled and reversed
                 for i in genes:
                     row[i] = "" if i % 7 == 0 else repr(7 - 1000 * float(row[i]))
     text = io.StringIO()
@@ -41,11 +41,11 @@ def copied(luad, target, patients, what=("rna", "outcome", "covariates")):
         archive.writestr("rna.csv", text.getvalue())
     table = pd.read_csv(luad / "clinical.csv", dtype=str, keep_default_na=False)
     changed = table["patient_id"].isin(patients)
-    if "outcome" in what:
+    if "outcome" in kinds:
         days = pd.to_numeric(table.loc[changed, "os_days"])
         table.loc[changed, "os_days"] = [repr(8000 - day) if day == day else "" for day in days]
         table.loc[changed, "os_event"] = table.loc[changed, "os_event"].replace({"0.0": "1.0", "1.0": "0.0"})
-    if "covariates" in what:
+    if "covariates" in kinds:
         table.loc[changed, "age"] = ["" if i % 3 == 0 else repr(1000.0 + i) for i in range(changed.sum())]
         table.loc[changed, "sex"], table.loc[changed, "stage"] = "other", "IX"
     table.to_csv(target / "clinical.csv", index=False)
@@ -57,9 +57,9 @@ def test_absurd_test_patients_of_luad_do_not_change_any_fitted_bit(luad, preset,
     luad, train, test = luad
     regressions = record_regressions(monkeypatch)
 
-    def fitted(name, patients, what=("rna", "outcome", "covariates"), models=MODELS):
+    def fitted(name, patients, kinds=("rna", "outcome", "covariates"), models=MODELS):
         regressions.clear()
-        folder = copied(luad, tmp_path / f"{name}_tables", patients, what)
+        folder = copied(luad, tmp_path / f"{name}_tables", patients, kinds)
         config = yaml.safe_load((repository / "configs" / "luad_rna.yaml").read_text())
         data = config["data"]["init_args"]
         data["clinical"], data["expression"]["path"] = str(folder / "clinical.csv"), str(folder / "rna.csv.zip")
@@ -69,7 +69,7 @@ def test_absurd_test_patients_of_luad_do_not_change_any_fitted_bit(luad, preset,
         run("--config", path, "--models", models, "--out", tmp_path / name, "--only-fold", 0)
         return fitted_state(tmp_path / name, regressions)
 
-    base = fitted("base", [], what=())
+    base = fitted("base", [], kinds=())
     epoch = base["teacher"]["checkpoint"]["epoch"]
     assert epoch < 49  # the first of those with the best inner validation, at which the deep part may count for nothing
     penalties = [one["model"].penalty for one in base["regressions"]]

@@ -56,10 +56,10 @@ def test_strata_agree_with_lifelines():
 
 def test_a_rotation_of_the_columns_does_not_change_the_ridge_solution():
     x, time, event = survival_rows(20, 9)
-    turned = rotate(x)
+    rotated = rotate(x)
     assert rotate(survival_rows(12, 50)[0]).rows.shape[1] <= 12
-    np.testing.assert_allclose(turned.rows @ turned.basis.T, x, atol=1e-10)
-    rotated_back = turned.basis @ fit_cox(turned.rows, time, event, 0.2)
+    np.testing.assert_allclose(rotated.rows @ rotated.basis.T, x, atol=1e-10)
+    rotated_back = rotated.basis @ fit_cox(rotated.rows, time, event, 0.2)
     np.testing.assert_allclose(rotated_back, fit_cox(x, time, event, 0.2), atol=1e-6)
 
 

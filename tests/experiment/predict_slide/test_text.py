@@ -117,7 +117,7 @@ def test_a_task_of_the_users_own_is_described_by_its_columns():
     assert "1.000" in text.subspaces(answer)
 
 
-def test_subspaces_name_what_the_answer_would_be_without():
+def test_the_answer_without_each_subspace_is_stated():
     sentence = text.subspaces(SURVIVAL)
     assert "61 %" in sentence
     assert "Without the tumor's part it would be 70 %" in sentence

@@ -97,7 +97,7 @@ class Greedy(torch.nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def test_a_batch_that_does_not_fit_is_halved_until_it_does():
+def test_a_batch_that_does_not_fit_into_memory_is_halved_until_it_fits():
     encoder = Encoder("greedy", Greedy(), {"mean": [0.0] * 3, "std": [1.0] * 3, "size": 224}, device="cpu")
     encoder.batch_size = 16
     tiles = np.random.default_rng(0).integers(0, 255, (21, 224, 224, 3), np.uint8)
@@ -161,7 +161,7 @@ def test_half_precision_is_close_and_recorded(small_encoder):
         Encoder("x", small_encoder._model, small_encoder.preprocessing, device="cpu", precision="8")
 
 
-def test_features_are_the_same_bit_for_bit_whatever_is_encoded_with_them(small_encoder):
+def test_features_of_a_tile_do_not_depend_on_the_tiles_encoded_with_it(small_encoder):
     tiles = np.random.default_rng(0).integers(0, 255, (11, 224, 224, 3), np.uint8)
     together = small_encoder(tiles)
     np.testing.assert_array_equal(together[4:5], small_encoder(tiles[4:5]))

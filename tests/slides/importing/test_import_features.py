@@ -58,7 +58,7 @@ def states():
         return {os.path.basename(row["file"]): row["state"] for row in csv.DictReader(file)}
 
 
-def test_a_trident_job_becomes_nested(tmp_path, capsys):
+def test_a_trident_job_is_imported_as_a_nested_grid(tmp_path, capsys):
     job = tmp_path / "job"
     for slide in ("A", "B.1"):
         coarse, _ = trident(job, slide, 10, COARSE, 1024)

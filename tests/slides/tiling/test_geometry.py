@@ -203,6 +203,6 @@ def test_10x_tiles_from_another_tool_s_level_are_within_half_a_pixel(shared_data
     assert np.abs(a - b).mean() < np.abs(a - c).mean()
     one, two = (lite0(np.stack(list(tiles.values()))) for tiles in (scan, pyramid))
     one, two = (f / np.linalg.norm(f, axis=1, keepdims=True) for f in (one, two))
-    likeness = one @ two.T
-    assert np.diag(likeness).min() > 0.95
-    assert (likeness - 2 * np.eye(len(one))).max() < 0.85  # any other tile of the slide
+    similarity = one @ two.T
+    assert np.diag(similarity).min() > 0.95
+    assert (similarity - 2 * np.eye(len(one))).max() < 0.85  # any other tile of the slide

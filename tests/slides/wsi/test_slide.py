@@ -27,8 +27,8 @@ def test_native_resolution_gives_the_slide_s_own_pixels(shared_data):
     raw = np.asarray(openslide.OpenSlide(path).read_region((700, 900), 0, (300, 200)).convert("RGB"))
     with Slide(path) as slide:
         assert (slide.mpp, slide.mpp_source, slide.reader) == (0.499, "openslide.mpp-x", "openslide:aperio")
-        got = slide.read(700 * 0.499, 900 * 0.499, 300, 200, 0.499)
-    assert (got == raw).all()
+        read = slide.read(700 * 0.499, 900 * 0.499, 300, 200, 0.499)
+    assert (read == raw).all()
 
 
 @pytest.mark.parametrize("level", [0, 1])
@@ -56,9 +56,9 @@ def test_coarse_reading_averages_the_right_pixels(shared_data, name, mpp):
     x, y = 700 * 0.499, 900 * 0.499
     want = box_mean(raw, x, y, 60, 50, mpp, 0.499)
     with Slide(path) as slide:
-        got = slide.read(x, y, 60, 50, mpp).astype(float)
-    error = np.abs(got - want)[1:-1, 1:-1].mean()
-    moved = [np.abs(np.roll(got, s, axis) - want)[2:-2, 2:-2].mean() for axis in (0, 1) for s in (-1, 1)]
+        read = slide.read(x, y, 60, 50, mpp).astype(float)
+    error = np.abs(read - want)[1:-1, 1:-1].mean()
+    moved = [np.abs(np.roll(read, s, axis) - want)[2:-2, 2:-2].mean() for axis in (0, 1) for s in (-1, 1)]
     assert error < 0.45 * min(moved)  # a pixel's shift in any direction is at least twice as wrong
 
 

@@ -166,7 +166,7 @@ def test_a_folder_without_rna_is_refused_with_the_formats_that_are_read():
         build_expression(["rna"])
 
 
-def test_few_genes_of_xena_are_stored_as_models_see_them(shared_faults):
+def test_a_table_of_few_genes_is_stored_on_the_scale_of_models(shared_faults):
     for genes, factor in ((10, 1.0), (80, 0.3)):
         x = np.where(TPM < 50, 0, TPM)[:, :genes] * factor
         by_genes(np.log2(x + 0.001).round(4), genes=GENES[:genes]).to_csv("x.csv")

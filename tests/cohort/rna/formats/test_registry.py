@@ -35,6 +35,6 @@ def test_a_format_in_the_list_is_read_from_a_file_and_from_a_folder(tmp_path, mo
         assert expression.provenance["read_as"] == ["NPZ, TPM"]
 
 
-def test_every_format_has_a_name_of_its_own_for_messages():
+def test_every_format_has_a_distinct_name_for_messages():
     titles = [form.title for form in registry.FORMATS]
     assert len(set(titles)) == len(titles)

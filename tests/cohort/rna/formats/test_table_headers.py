@@ -40,7 +40,7 @@ def test_a_table_without_a_header_is_refused_as_such(write):
             build_expression([name], scale=scale)
 
 
-def test_a_first_gene_that_pandas_took_for_the_header_is_refused_in_parquet_too():
+def test_a_first_gene_that_became_the_header_is_refused_in_parquet_as_well():
     import pandas as pd
 
     pd.read_csv(without_header(by_genes(TPM), "e.csv")).to_parquet("e.parquet")
@@ -92,7 +92,7 @@ def test_a_folder_of_tables_without_a_header_is_refused_as_such():
         build_expression(["counts"])
 
 
-def test_genes_whose_names_are_words_are_not_taken_for_a_missing_header():
+def test_genes_whose_names_are_words_do_not_count_as_a_missing_header():
     by_genes(TPM, range(2000, 2012), ["SET", "REST", "T", *GENES[3:]]).to_csv("e.csv")
     assert build_expression(["e.csv"]).table.shape == (12, 80)
 

@@ -37,7 +37,7 @@ def test_rows_of_normal_tissue_are_left_out(column, suffix):
 
 
 @pytest.mark.parametrize(("column", "values"), [("sex", ["T", "T"] * 6), ("smoker", ["Y", "N"] * 6), ("stage", "I")])
-def test_other_words_drop_no_row(column, values):
+def test_rows_with_other_words_are_kept(column, values):
     patients_by_genes(column, values).to_csv("e.csv", index=False)
     read = build_expression(["e.csv"])
     assert read.provenance["counts"]["patients_with_samples_averaged"] == 6
