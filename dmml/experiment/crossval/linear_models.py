@@ -24,23 +24,35 @@ Encoder = Callable[[list[str]], NDArray]
 """Patients → (n, p), centred and scaled with the patients that the encoder was fitted to"""
 
 
-class Inputs(NamedTuple):
+class LinearPredictions(NamedTuple):
+    """Predictions of one fold's linear model.
+
+    Attributes:
+        training: Training patients with a known outcome, each predicted by a model that was not fitted to the patient.
+        test: The outer test patients.
+        fitted: What was fitted, in plain Python, for `context.json`.
+    """
+
+    training: PredictionRows
+    test: PredictionRows
+    fitted: dict[str, Any]
+
+
+class _Inputs(NamedTuple):
     """Input of a regression.
 
     Attributes:
         patients: Training patients who have the input and a known outcome.
         fit_encoder: Fits an encoder to the given training patients alone.
-        facts: Facts that are stored with the model.
+        fitted: What is stored with the model.
     """
 
     patients: list[str]
     fit_encoder: Callable[[list[str]], Encoder]
-    facts: dict[str, Any]
+    fitted: dict[str, Any]
 
 
-def predict_linear(
-    name: str, data: FoldData, task: Task, where: str
-) -> tuple[PredictionRows, PredictionRows, dict[str, Any]]:
+def predict_linear(name: str, data: FoldData, task: Task, where: str) -> LinearPredictions:
     """Fit `rna_linear` or `clinical` on all training patients of the fold, inner validation included.
 
     The penalty is chosen by cross-validation among them. Patients without RNA are left out when fitting to RNA, and are
@@ -52,52 +64,48 @@ def predict_linear(
         task: The task, fitted on the fold's training patients.
         where: Name of the fold in messages.
 
-    Returns:
-        PredictionRows of the training patients with a known outcome, each predicted by a model that was not fitted to the
-        patient; rows of the outer test patients; and what was fitted, in plain Python.
-
     Raises:
         InputError: There are fewer than two patients to fit to, or nothing can be learned from their outcomes.
     """
     training, test = data.with_outcome("train") + data.with_outcome("val"), data.patients("test")
     inputs = _gene_inputs(data, training) if name == "rna_linear" else _covariate_inputs(data, training)
     if len(inputs.patients) < 2:
-        raise InputError(f"{where}: {name} has fewer than two training patients of known outcome; use fewer folds")
+        raise InputError(f"{where}: {name} has fewer than two training patients with a known outcome; use fewer folds")
     regression, outcome = task.regression(), data.target(task, inputs.patients)
     regression.check_learnable(outcome, where)
-    penalty, inner = _inner_predictions(inputs, data, task)
+    penalty, held_out = _held_out_predictions(inputs, data, task)
     encode = inputs.fit_encoder(inputs.patients)
     x = encode(inputs.patients)
     model = fit_regression(regression, x, outcome, penalty, where)
-    without_rna = [patient for patient in training if patient not in inner]  # no model was fitted to them
-    inner |= _by_patient(without_rna, model.predictions(encode(without_rna)))
-    outer = _by_patient(test, model.predictions(encode(test)))
-    facts = {"penalty": penalty, "inputs": x.shape[1], "weight_norm": float((model.weight**2).sum())} | inputs.facts
-    facts["n_training"] = len(inputs.patients)
+    without_rna = [patient for patient in training if patient not in held_out]  # no model was fitted to them
+    held_out |= _by_patient(without_rna, model.predictions(encode(without_rna)))
+    of_test = _by_patient(test, model.predictions(encode(test)))
+    fitted = {"penalty": penalty, "inputs": x.shape[1], "weight_norm": float((model.weight**2).sum())} | inputs.fitted
+    fitted["n_training"] = len(inputs.patients)
     if (risk := model.predictions(x).get("risk")) is not None:
-        facts["median_risk"] = float(np.median(risk))
-    return _as_rows(data, task, training, inner), _as_rows(data, task, test, outer), facts
+        fitted["median_risk"] = float(np.median(risk))
+    return LinearPredictions(_as_rows(data, task, training, held_out), _as_rows(data, task, test, of_test), fitted)
 
 
-def _gene_inputs(data: FoldData, training: list[str]) -> Inputs:
+def _gene_inputs(data: FoldData, training: list[str]) -> _Inputs:
     def fit_encoder(patients: list[str]) -> Encoder:
         statistics = data.gene_statistics(patients)
         return lambda others: data.genes(others, statistics)
 
-    return Inputs([patient for patient in training if data.has_expression(patient)], fit_encoder, {})
+    return _Inputs([patient for patient in training if data.has_expression(patient)], fit_encoder, {})
 
 
-def _covariate_inputs(data: FoldData, training: list[str]) -> Inputs:
+def _covariate_inputs(data: FoldData, training: list[str]) -> _Inputs:
     code = CovariateCode.fit(data.covariates(training), data.covariate_levels)
 
     def fit_encoder(patients: list[str]) -> Encoder:
         refitted = code.refit(data.covariates(patients))
         return lambda others: refitted.encode(data.covariates(others))
 
-    return Inputs(training, fit_encoder, {"coding": code.describe()})
+    return _Inputs(training, fit_encoder, {"coding": code.describe()})
 
 
-def _inner_predictions(inputs: Inputs, data: FoldData, task: Task) -> tuple[float, dict[str, dict[str, float]]]:
+def _held_out_predictions(inputs: _Inputs, data: FoldData, task: Task) -> tuple[float, dict[str, dict[str, float]]]:
     """Choose the penalty by cross-validation; also return {patient: columns} predicted without the patient."""
     folds, held_out = [], []
     for others, left_out in data.inner_folds(inputs.patients):
@@ -127,9 +135,7 @@ def _as_rows(
     ]
 
 
-def predict_joined(
-    model: Path, clinical: Path, data: FoldData, task: Task
-) -> tuple[PredictionRows, PredictionRows, dict[str, Any]]:
+def predict_joined(model: Path, clinical: Path, data: FoldData, task: Task) -> LinearPredictions:
     """Join a fitted model's score with the clinical model's.
 
     The weights are learned from training patients to whom neither score was fitted. For a network, which is fitted
@@ -141,36 +147,33 @@ def predict_joined(
         clinical: Folder of the clinical model.
         data: The data module, turned to the fold.
         task: The task, fitted on the fold's training patients.
-
-    Returns:
-        As for `predict_linear`.
     """
-    inner, outer = (
+    training, test = (
         [read_predictions(folder / file) for folder in (clinical, model)] for file in ("inner.csv", "predictions.csv")
     )
-    predicted = set.intersection(*(set(table["patient_id"]) for table in inner))
+    predicted = set.intersection(*(set(table["patient_id"]) for table in training))
     fitted_to = [patient for patient in data.with_outcome("train") + data.with_outcome("val") if patient in predicted]
     regression = task.regression()
-    scores = [regression.score_of(_rows_of(table, fitted_to)) for table in inner]
+    scores = [regression.score_of(_rows_of(table, fitted_to)) for table in training]
     scales = [regression.scale(score) for score in scores]
-    of_clinical, of_model = ((score - centre) / spread for score, (centre, spread) in zip(scores, scales, strict=True))
-    fitted = regression.join(of_clinical, of_model, data.target(task, fitted_to))
+    of_clinical, of_model = ((score - mean) / sd for score, (mean, sd) in zip(scores, scales, strict=True))
+    joined = regression.join(of_clinical, of_model, data.target(task, fitted_to))
     predicted_by_networks = task.predictions(torch.zeros(1, task.n_outputs))
 
     def rows(tables: list[pd.DataFrame], patients: list[str]) -> PredictionRows:
         both = [regression.score_of(_rows_of(table, patients)) for table in tables]
-        x = np.hstack([(score - centre) / spread for score, (centre, spread) in zip(both, scales, strict=True)])
-        columns = data.outcome_columns(task, patients) | fitted.predictions(x)
+        x = np.hstack([(score - mean) / sd for score, (mean, sd) in zip(both, scales, strict=True)])
+        columns = data.outcome_columns(task, patients) | joined.predictions(x)
         other = _rows_of(tables[1], patients).drop(columns=[*columns, *predicted_by_networks], errors="ignore")
         return _rows({"patient_id": patients} | columns | {str(name): other[name].tolist() for name in other})
 
-    n = len(fitted.weight) // 2
-    facts: dict[str, Any] = {"weights": [float(fitted.weight[0, 0]), float(fitted.weight[n, 0])]}
-    facts["n_training"] = len(fitted_to)
-    inner_rows = rows(inner, fitted_to)
-    if inner_rows and "risk" in inner_rows[0]:
-        facts["median_risk"] = float(np.median([row["risk"] for row in inner_rows]))
-    return inner_rows, rows(outer, list(outer[1]["patient_id"])), facts
+    first_of_model = len(joined.weight) // 2
+    weights = [float(joined.weight[0, 0]), float(joined.weight[first_of_model, 0])]
+    fitted: dict[str, Any] = {"weights": weights, "n_training": len(fitted_to)}
+    training_rows = rows(training, fitted_to)
+    if training_rows and "risk" in training_rows[0]:
+        fitted["median_risk"] = float(np.median([row["risk"] for row in training_rows]))
+    return LinearPredictions(training_rows, rows(test, list(test[1]["patient_id"])), fitted)
 
 
 def _rows_of(predictions: pd.DataFrame, patients: list[str]) -> pd.DataFrame:
