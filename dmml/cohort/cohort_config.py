@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self, get_type_hints
 
-from dmml.cohort.magnifications import DEFAULT
+from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS
 from dmml.errors import InputError
 
 STANDARDISE = ("training", "within_cohort")
@@ -61,7 +61,7 @@ class CohortConfig:
     features: str | None = field(default=None, metadata=_FILE)
     split: str | dict | None = field(default=None, metadata=_FILE)
     fold: int = field(default=0, metadata=_SHARED)
-    magnifications: list[int] | tuple[int, ...] = field(default=DEFAULT, metadata=_SHARED)
+    magnifications: list[int] | tuple[int, ...] = field(default=DEFAULT_MAGNIFICATIONS, metadata=_SHARED)
     standardise: str = field(default=STANDARDISE[0], metadata=_SHARED)
     also: list | None = None
     recalibrate: float | None = field(default=None, metadata=_SHARED)

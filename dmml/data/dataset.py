@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Dataset
 
+from dmml.cohort.magnifications import check_linked
 from dmml.data.joined_store import JoinedStore
 from dmml.data.samplers import PlannedBatch
 from dmml.data.token_draw import draw_tokens
@@ -44,6 +45,9 @@ class PatientReader:
         slides: {patient_id: [slide_id, …]}; slides that the store lacks are skipped.
         magnifications: Magnifications to read.
         cache_gib: Memory budget of the cache, in GiB.
+
+    Raises:
+        InputError: The store does not link the tokens of the magnifications (`check_linked`).
     """
 
     def __init__(
@@ -54,6 +58,8 @@ class PatientReader:
         cache_gib: float = 2.0,
     ):
         self.store, self.magnifications = store, sorted(magnifications)
+        if store is not None:
+            check_linked(self.magnifications, store.attributes["magnifications"])
         named = {slide for ids in slides.values() for slide in ids}
         complete = set() if store is None else set(store.whole(sorted(named)))
         self.slides = {patient: [s for s in ids if s in complete] for patient, ids in slides.items()}

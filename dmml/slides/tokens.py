@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS
 from dmml.slides.extraction.stream import encode_slides
 from dmml.slides.reading.reader_pool import ReaderPool
 from dmml.slides.slide_error import SlideError
@@ -23,7 +24,7 @@ def tokens_of_slide(
     path: str | Path,
     encoder: Encoder,
     mpp: float | None = None,
-    magnifications: Sequence[int] = (10, 20),
+    magnifications: Sequence[int] = DEFAULT_MAGNIFICATIONS,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[int, SlideFeatures], np.ndarray, dict[str, Any]]:

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from dmml.cohort.magnifications import choose_magnifications
+from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS, choose_magnifications
 from dmml.data.fitting import fit_task
 from dmml.errors import InputError
 from dmml.tasks import Survival, Task
@@ -73,7 +73,7 @@ class FittedModule(LoggedModule):
         genes: dict | None = None,
         task: Task | None = None,
         width: int = 128,
-        magnifications: tuple[int, ...] | list[int] = (10, 20),
+        magnifications: tuple[int, ...] | list[int] = DEFAULT_MAGNIFICATIONS,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.1,

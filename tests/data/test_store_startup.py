@@ -9,6 +9,7 @@ import pytest
 from dmml.cohort.file_hashes import file_hashes
 from dmml.data.dataset import PatientDataset, PatientReader, subsample
 from dmml.data.module import MultimodalDataModule
+from dmml.errors import InputError
 from dmml.store import FeatureStore, SlideFeatures
 from dmml.store.local_folder import LocalFolder
 from dmml.store.remote_folder import RemoteFolder
@@ -120,6 +121,16 @@ def test_little_memory_is_kept_per_slide(tmp_path):
     finally:
         tracemalloc.stop()
     assert held < 3_000, "bytes a slide, of which 100,000 are held by every process that reads ahead"
+
+
+def test_magnifications_that_a_store_does_not_link_are_refused(tmp_path):
+    """A token's parent is a row of the next coarser magnification, not of the coarsest."""
+    store = FeatureStore.create(tmp_path / "f.zarr", ENCODER, {5: 2.0, 10: 1.0, 20: 0.5})
+    for wrong in ((5, 10, 20), (20, 5)):
+        with pytest.raises(InputError, match=r"data\.magnifications: \[5, .*of a store with \[5, 10, 20\]"):
+            PatientReader(store, {}, wrong)
+    for right in ((5,), (5, 10), (10, 20), (20,)):
+        assert PatientReader(store, {}, right).magnifications == list(right)
 
 
 def test_tokens_are_drawn_from_a_patient_with_10x_alone(tmp_path):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dmml.cohort.cohort_config import CohortConfig
-from dmml.cohort.magnifications import DEFAULT, choose_magnifications
+from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS, choose_magnifications
 from dmml.commands.config.checked_command import ALLOW, CheckedCommand
 from dmml.commands.config.file_checks import LIGHTNING_WORDS, MOVE, check_checkpoints, check_files, check_run_folder
 from dmml.commands.config.mistakes import check_class_names, check_data_arguments
@@ -131,7 +131,7 @@ def _check_cohort(command: CheckedCommand) -> None:
 
 
 def _check_magnifications(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    of_model, of_data = model.get("magnifications"), data.get("magnifications") or DEFAULT
+    of_model, of_data = model.get("magnifications"), data.get("magnifications") or DEFAULT_MAGNIFICATIONS
     if isinstance(of_model, list) and isinstance(of_data, list | tuple):  # the CLI refuses other types
         choose_magnifications(of_model, of_data)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.config_paths import named_files
+from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS
 from dmml.cohort.section import read_cohort
 from dmml.errors import InputError
 from dmml.experiment.doctor.examination import Examination
@@ -76,6 +77,6 @@ def _patients_with_slides(examination: Examination, cohort: Cohort, section: Map
         if member.features:
             from dmml.experiment.doctor.features import examine_store
 
-            magnifications = list(section.get("magnifications") or (10, 20))
+            magnifications = list(section.get("magnifications") or DEFAULT_MAGNIFICATIONS)
             with_slides |= examine_store(examination, member.features, member.clinical, magnifications)
     return with_slides

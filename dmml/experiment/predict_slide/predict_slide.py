@@ -62,10 +62,11 @@ class SlidePrediction:
 
 
 class _EncodedSlides:
-    """Encoded slides in memory, with the two methods through which a feature store is read."""
+    """Encoded slides in memory, with the members through which a feature store is read."""
 
     def __init__(self, slides: dict[str, dict[int, SlideFeatures]]):
         self._slides = slides
+        self.attributes = {"magnifications": sorted({m for bags in slides.values() for m in bags})}
 
     def whole(self, slide_ids: Iterable[str]) -> list[str]:
         return [slide for slide in slide_ids if slide in self._slides]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS
 from dmml.nn.baselines.inputs import dtype_of, mean_of_available, read_tissue
 from dmml.nn.module_dict import TypedModuleDict
 from dmml.nn.pooling import GatedPool
@@ -30,7 +31,7 @@ class MeanPool(nn.Module):
         n_features: int,
         n_outputs: int,
         width: int = 128,
-        magnifications: Sequence[int] = (10, 20),
+        magnifications: Sequence[int] = DEFAULT_MAGNIFICATIONS,
         dropout: float = 0.0,
     ):
         super().__init__()
@@ -134,7 +135,7 @@ class GatedABMIL(nn.Module):
         n_outputs: int,
         width: int = 128,
         att_dim: int = 128,
-        magnifications: Sequence[int] = (10, 20),
+        magnifications: Sequence[int] = DEFAULT_MAGNIFICATIONS,
         dropout: float = 0.0,
     ):
         super().__init__()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS
 from dmml.nn.baselines.inputs import dtype_of, mean_of_available, read_genes, read_tissue
 from dmml.nn.module_dict import TypedModuleDict
 from dmml.nn.pooling import GatedPool
@@ -86,7 +87,7 @@ class MCAT(nn.Module):
         n_genes: Mapping[str, int],
         n_outputs: int,
         width: int = 256,
-        magnifications: Sequence[int] = (10, 20),
+        magnifications: Sequence[int] = DEFAULT_MAGNIFICATIONS,
         group_sizes: Sequence[int] | None = None,
     ):
         super().__init__()

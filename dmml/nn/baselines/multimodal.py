@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS
 from dmml.nn.baselines.histology import GatedABMIL, GatedStreams, MeanPool
 from dmml.nn.baselines.inputs import mean_of_available
 from dmml.nn.baselines.rna import GeneEmbedding
@@ -34,7 +35,7 @@ class EarlyConcat(nn.Module):
         n_outputs: int,
         width: int = 128,
         att_dim: int = 128,
-        magnifications: Sequence[int] = (10, 20),
+        magnifications: Sequence[int] = DEFAULT_MAGNIFICATIONS,
         dropout: float = 0.0,
         rna_dropout: float = 0.25,
     ):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS
 from dmml.functional.precision import at_least_float32
 from dmml.nn.baselines.inputs import dtype_of, mean_of_available, read_tissue
 from dmml.nn.module_dict import TypedModuleDict
@@ -116,7 +117,7 @@ class TransMIL(nn.Module):
         n_features: int,
         n_outputs: int,
         width: int = 512,
-        magnifications: Sequence[int] = (10, 20),
+        magnifications: Sequence[int] = DEFAULT_MAGNIFICATIONS,
         landmarks: int = 256,
     ):
         super().__init__()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS
 from dmml.errors import InputError
 from dmml.slides.encoders.default_encoder import NAME as DEFAULT_ENCODER
 from dmml.slides.tiling.grid import DEFAULT_TISSUE, MIN_TISSUE, TILE_PX, check_magnifications
@@ -23,7 +24,7 @@ class ExtractionOptions:
 
     encoder: str | Encoder = DEFAULT_ENCODER
     weights: str | Path | None = None
-    magnifications: Sequence[int] = (10, 20)
+    magnifications: Sequence[int] = DEFAULT_MAGNIFICATIONS
     mpp: float | None = None
     manifest: str | Path | None = None
     batch_size: int | None = None
