@@ -108,7 +108,7 @@ def test_every_command_names_the_folder_that_it_cannot_write_to(folds, read_only
 
 def test_the_default_run_folder_is_checked_in_a_read_only_working_directory(read_only, refused, monkeypatch):
     monkeypatch.chdir(read_only)
-    assert "runs/run: cannot be written to" in refused("fit", "--config", "fold1.yaml")
+    assert "runs/development: cannot be written to" in refused("fit", "--config", "fold1.yaml")
     assert "machine: runs: cannot be written to" in refused("doctor", "--config", "fold1.yaml")
 
 

@@ -57,9 +57,8 @@ class CheckedCommand:
 
     @property
     def run_folder(self) -> Path:
-        """Folder that a fit writes to."""
-        data = self.config.get("data") or {}
-        return Path(self.trainer.get("default_root_dir") or Path("runs") / (data.get("name") or "run"))
+        """Folder that a fit writes to: `runs/<name of the cohort>` unless the trainer section names another."""
+        return Path(self.trainer.get("default_root_dir") or Path("runs") / str(self.data.get("name") or "run"))
 
     @cached_property
     def checkpoint(self) -> TestedCheckpoint:
