@@ -47,7 +47,7 @@ def test_the_report_names_every_gene_that_was_imputed(elsewhere, tmp_path, capsy
     checkpoint = "runs/luad/checkpoints/best.ckpt"
     (tmp_path / "test.yaml").write_text(yaml.safe_dump({"data": section}))
     assert main(["test", "--config", "test.yaml", "--ckpt_path", checkpoint]) == 2
-    assert "is on the scale log2, the model was trained on zscore" in capsys.readouterr().err
+    assert "is on the scale log2, but the model was trained on zscore" in capsys.readouterr().err
 
     (tmp_path / "test.yaml").write_text(yaml.safe_dump({"data": section | {"standardise": "within_cohort"}}))
     assert main(["test", "--config", "test.yaml", "--ckpt_path", checkpoint]) == 0
