@@ -84,8 +84,8 @@ class BackboneModule(FittedModule):
             self.fit_backbone(data)
         elif not self.has_backbone:
             rank_zero_warn(
-                "a backbone is fitted to the patients of a MultimodalDataModule, and this fit has none: the model learns "
-                "without one; backbone=None says so and silences this"
+                "this fit has no MultimodalDataModule to whose patients a backbone could be fitted, so the model learns "
+                "without a backbone; backbone=None removes it and this message"
             )
 
     def fit_backbone(self, data: MultimodalDataModule) -> None:

@@ -169,7 +169,8 @@ class FittedModule(LoggedModule):
             self.n_features = data.n_features
         elif data.n_features not in (0, self.n_features):
             raise InputError(
-                f"the model takes {self.n_features} features a tile, {data.features} holds {data.n_features}"
+                f"the model reads {self.n_features} features per tile, and {data.features} contains {data.n_features}; use the "
+                "encoder that it was trained with, or leave n_features out"
             )
 
     def _take_genes(self, data: MultimodalDataModule) -> None:

@@ -62,7 +62,9 @@ class TaughtModule(SubspaceModule):
     ):
         super().__init__(**shared)
         if not 0 <= distill_after < 1:
-            raise InputError(f"model.distill_after: {distill_after} is no share of a fit; give one from 0 to below 1")
+            raise InputError(
+                f"model.distill_after: {distill_after} is not a share of a fit; give a number from 0 to below 1"
+            )
         self.teacher_path = teacher
         self.temperature, self.distill_after = temperature, distill_after
         self.prediction_weight, self.feature_weight = prediction_weight, feature_weight
@@ -82,7 +84,7 @@ class TaughtModule(SubspaceModule):
     def _inherit_from_teacher(self, path: str) -> None:
         hparams = read_checkpoint(path)["hyper_parameters"]
         if not str(hparams.get("_class_path", "")).endswith(SubspaceTeacher.__name__) and "fusion" not in hparams:
-            raise InputError(f"{path}: holds a {hparams.get('_class_path')}, no SubspaceTeacher (model.teacher)")
+            raise InputError(f"{path}: contains a {hparams.get('_class_path')}; model.teacher needs a SubspaceTeacher")
         teacher = SubspaceTeacher.load_from_checkpoint(path, map_location="cpu", weights_only=True)
         self._teacher = (teacher.eval().requires_grad_(False),)
         if not self.task_is_given:
@@ -92,8 +94,8 @@ class TaughtModule(SubspaceModule):
             self.programs = teacher.programs
         if self.genes and (self.genes, self.programs) != (teacher.genes, teacher.programs):
             raise InputError(
-                f"{path}: the teacher reads other genes or programs than the student's genes name (model.genes); "
-                "leave them out, and the student takes the teacher's"
+                f"{path}: the teacher's genes or programs differ from the student's (model.genes, model.programs); leave "
+                "both out, and the student takes the teacher's"
             )
         self._check_task(teacher)
 
@@ -105,7 +107,7 @@ class TaughtModule(SubspaceModule):
             raise InputError(
                 f"{self.teacher_path}: the teacher's task is {teacher.task.kind} {of_teacher}, the student's "
                 f"{self.task.kind} {of_student}; "
-                "give the student's task no edges or classes of its own, or train a teacher for it"
+                "leave edges and classes out of the student's task, or train a teacher with them"
             )
 
     def fit_to_data(self, data: MultimodalDataModule | None) -> None:

@@ -163,7 +163,7 @@ REFUSED = {
     times_for_classes: r"c\.csv: data\.outcome gives time and event, and the task Classification needs label",
     no_event_at_all: "none of 32 training patients with a known outcome has the event",
     no_outcome_named: "data.outcome names no column to learn",
-    another_width: "the model takes 99 features a tile, f.zarr holds 4",
+    another_width: "the model reads 99 features per tile, and f.zarr contains 4",
     slides_of_strangers: r"f.zarr: none of its 1 slides belongs to a patient of c\.csv \('x1' in the store, 'p00' in the",
 }
 

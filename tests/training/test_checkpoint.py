@@ -199,14 +199,14 @@ def test_a_student_uses_the_programs_of_its_teacher_and_refuses_other_genes(tmp_
     assert student(make_batch()).programs[10, "tumor"].shape == (4, 1)
     student.losses(make_batch())
     other = {"tumor": ["T0", "X"], "tme": ["E0"]}
-    with pytest.raises(InputError, match="other genes"):
+    with pytest.raises(InputError, match="genes or programs differ"):
         SubspaceStudent(n_features=DIM, genes=other, task=survival(), width=16, teacher=path).setup("fit")
 
 
 def test_teachers_that_do_not_match_the_student_are_refused(tmp_path):
     _, student = plain_pair(tmp_path)
     other = SubspaceStudent(n_features=DIM, task=survival(), width=16, teacher=by_hand(student, tmp_path / "s.ckpt"))
-    with pytest.raises(InputError, match="no SubspaceTeacher"):
+    with pytest.raises(InputError, match="needs a SubspaceTeacher"):
         other.setup("fit")
     path = student.teacher_path
     with pytest.raises(InputError, match="task"):

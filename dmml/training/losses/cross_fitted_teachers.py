@@ -43,9 +43,10 @@ class CrossFittedTeachers:
             seen = set(patients_among(train, teacher.fitted["patients"]["train"]))
             self._teacher_of |= {patient: index for patient in train if patient not in seen}
             self._teachers.append(teacher.eval().requires_grad_(False))
-        if taught := [patient for patient in train if patient not in self._teacher_of]:
+        if seen_by_all := [patient for patient in train if patient not in self._teacher_of]:
             raise InputError(
-                f"cross-fitting: {len(taught)} training patients (first: {taught[0]}) were in the training of every teacher"
+                f"cross-fitting: {len(seen_by_all)} training patients (first: {seen_by_all[0]}) were in the training of every "
+                "teacher; use teachers that each left out a part of them"
             )
 
     @property
