@@ -144,7 +144,7 @@ def test_a_teacher_of_other_magnifications_is_cross_fitted_as_well(fits, cohort,
     student.on_fit_end = lambda: (seen.append(student._teacher[0]._cross_fitted), on_fit_end())
     data = data_of(cohort)
     quiet_trainer(tmp_path, max_epochs=1).fit(student, data)
-    assert seen[0].knows([*data.patients("train"), *data.patients("val")])
+    assert seen[0].has_all([*data.patients("train"), *data.patients("val")])
     assert student._teacher[0]._cross_fitted is None
 
 
