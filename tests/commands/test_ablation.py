@@ -1,4 +1,4 @@
-"""Each contribution goes with one line of a config, and the line changes what is learned."""
+"""One line of a config removes each contribution, and changes what is learned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every shipped config is one that the command line understands."""
+"""The command line accepts every shipped config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's plan: each step once, in order, and nothing that is done is done again."""
+"""The demo runs each step once and in order, and repeats no finished step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def arguments() -> argparse.Namespace:
 
 
 def finish(argv: list[str]) -> None:
-    """Leave behind what tells the demo that a step is done."""
+    """Write the file by which the demo recognises a finished step."""
     if argv[0] == "fit":
         folder = demo.STUDENT if "student" in argv[2] else demo.TEACHER
         (folder / "checkpoints").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Whatever a fit refuses about the data, the doctor refuses in the same words, and what the doctor passes is fitted."""
+"""The doctor refuses the same data as a fit, with the same message; all data that it passes can be fitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipe of docs/scaling.md for runs fold by fold is typed as it stands there, through to its report."""
+"""The recipe of docs/scaling.md for runs fold by fold is run as it is printed there, up to the report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def recipe(repository, tmp_path) -> list[list[str]]:
 
 @pytest.fixture
 def luad(repository, tmp_path) -> dict:
-    """`configs/luad.yaml` as it is shipped, over a small simulated cohort, with tiny networks."""
+    """The shipped `configs/luad.yaml`, for a small simulated cohort and tiny networks."""
     argv = ["simulate", "data", "--features-only", "--patients", str(PATIENTS), "--held-out", "1", "--dim", "8"]
     assert main(argv) == 0
     Path("data/development").rename("data/luad")

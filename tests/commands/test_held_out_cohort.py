@@ -39,7 +39,7 @@ def json_of(folder, name):
 
 @pytest.fixture(scope="module")
 def plain(journey, tmp_path_factory):
-    """Results of the cohort as it is."""
+    """Results of the unchanged cohort."""
     return results_of(journey, "plain", tmp_path_factory.mktemp("plain"))
 
 

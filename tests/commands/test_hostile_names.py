@@ -1,4 +1,4 @@
-"""Names of classes, columns, slides and patients that are markup, formulae or several lines are shown as they are."""
+"""Names of classes, columns, slides and patients that are markup, formulae or several lines are shown literally."""
 
 from pathlib import Path
 

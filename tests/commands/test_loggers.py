@@ -1,4 +1,4 @@
-"""Whatever logs a fit, the run folder keeps its config, its table and its report's training curves."""
+"""With any logger, the run folder holds the config, the table of metrics and the report's training curves."""
 
 from __future__ import annotations
 

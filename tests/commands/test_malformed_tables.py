@@ -1,4 +1,4 @@
-"""More than eighty tables as they should not be: each is refused in one line, within a second, before Lightning is imported."""
+"""More than eighty malformed tables: each is refused in one line, within a second, before Lightning is imported."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_each_malformed_table_is_refused_in_one_line_before_anything_heavy_is_im
 
 
 def test_the_tables_are_valid_without_their_mistake(monkeypatch):
-    """What is refused above is refused for its fault: unspoilt, the same config reaches the Lightning CLI."""
+    """The tables above are refused because of their mistake: without it, the same config reaches the Lightning CLI."""
     csv(clinical(), "clinical.csv")
     csv(rna(), "rna.csv")
     section = {"clinical": "clinical.csv", "outcome": OUTCOME, "expression": "rna.csv", "covariates": ["age"]}

@@ -1,4 +1,4 @@
-"""What a user gets wrong: exit 2 and one line that names the thing and the way out, without a traceback."""
+"""Mistakes of users: exit code 2 and one line that names the mistake and the way out, without a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An endpoint of the user's own goes through every command: the one that docs/extending.md shows, on patients' ages."""
+"""Every command supports a user-defined endpoint: the example of docs/extending.md, applied to patients' ages."""
 
 from __future__ import annotations
 

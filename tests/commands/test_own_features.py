@@ -1,4 +1,4 @@
-"""The lines in README and docs that write a store from arrays are run as they stand, and what they make is trained on."""
+"""The code in README and docs that writes a store from arrays is run as printed, and a model is trained on the store."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def draw(rng):
 
 
 def config(name, patients, features, **more):
-    """A cohort of one slide a patient, without RNA."""
+    """A cohort with one slide per patient and without RNA."""
     pd.DataFrame({"patient_id": patients, "days": np.arange(len(patients)) * 90 + 60, "died": [1, 0] * (len(patients) // 2)}).to_csv(
         f"{name}.csv", index=False
     )  # fmt: skip
@@ -41,7 +41,7 @@ def config(name, patients, features, **more):
 
 @pytest.mark.slow
 def test_a_model_is_trained_on_the_store_that_the_readme_makes(repository, tmp_path, capsys):
-    """The import names the same encoder, and nobody knows its weights: the checkpoint reads both."""
+    """The import names the same encoder with unknown weights, so the checkpoint accepts both stores."""
     rng = np.random.default_rng(0)
     my_slides = [(f"{patient}-1", draw(rng), CELLS * 448 + 30, 0.25) for patient in PATIENTS]
     exec(compile(snippet(repository / "README.md"), "README.md", "exec"), {"my_slides": my_slides})

@@ -125,7 +125,7 @@ def test_reading_needs_no_permission_to_write(folds, read_only, tmp_path, capsys
 
 @pytest.fixture
 def as_somebody(tmp_path):
-    """Runs a function as a user who is not root, in a process of its own; returns what it raised."""
+    """Run a function in a separate process as a user who is not root; return what it raised."""
     for path in (tmp_path, *tmp_path.parents):  # pytest-xdist adds a level, and pytest closes the folder of all runs
         if not path.stat().st_mode & 0o001:
             path.chmod(0o755)

@@ -67,7 +67,7 @@ def survival(journey, sixty, tmp_path_factory):
 
 
 def joined(folder, cohort, columns):
-    """Predictions beside the outcomes of the clinical table; a patient stands there once."""
+    """Predictions joined with the outcomes of the clinical table, one row per patient."""
     predictions = pd.read_csv(folder / "predictions.csv", dtype={"patient_id": str})
     clinical = pd.read_csv(cohort / "clinical.csv", dtype={"patient_id": str}).drop_duplicates("patient_id")
     assert predictions["patient_id"].is_unique

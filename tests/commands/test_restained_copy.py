@@ -43,7 +43,7 @@ def stained(picture, site, strength):
 
 @pytest.fixture(scope="module")
 def cohorts(tmp_path_factory):
-    """Quarters of rendered slides, a patient each, no two stained equally strongly; the tested ones a second time."""
+    """Quarters of rendered slides, one per patient and no two stained equally strongly, and a copy of the tested ones."""
     root = tmp_path_factory.mktemp("stains")
     rng = np.random.default_rng(0)
     quarters = []
@@ -70,7 +70,7 @@ def cohorts(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shifts(cohorts):
-    """`shift.json` of the tested patients as they are, and of their copy."""
+    """`shift.json` of the tested patients and of their restained copy."""
 
     def config(name, **sections):
         files = {key: str(cohorts / name / file) for key, file in FILES.items()}

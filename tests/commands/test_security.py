@@ -1,4 +1,4 @@
-"""Hostile inputs are refused or are only text: no code runs, and nothing is written outside of its folder.
+"""Hostile inputs are refused or treated as text: no code runs, and nothing is written outside of its folder.
 
 A hostile pickle as checkpoint is in `test_mistakes.py::test_a_checkpoint_is_never_unpickled`; markup in a patient id, in
 `tests/evaluation/report/test_report.py`; tensors that would have to be unpickled, in the tests of encoders' weights
@@ -233,7 +233,7 @@ def test_a_name_in_braces_is_a_variable_of_the_environment_or_refused(refused, c
 
 
 def test_a_class_path_that_names_another_callable_is_not_called(refused, cohorts, tmp_path):
-    """Where a config names a model, a task, a callback; what naming a class means says docs/scaling.md."""
+    """Where a config names a model, a task or a callback; docs/scaling.md says what naming a class means."""
     mark = tmp_path / "exploded"
     text = cohorts.config("s_callable", "SubspaceTeacher").read_text()
     named = {"class_path": "os.mkdir", "init_args": {"path": str(mark)}}
@@ -249,14 +249,14 @@ def test_a_class_path_that_names_another_callable_is_not_called(refused, cohorts
 
 
 def test_an_unsafe_yaml_reader_would_run_the_tags(tmp_path):
-    """Else the test above would prove nothing."""
+    """Otherwise the test above would prove nothing."""
     yaml.unsafe_load(TAGS[0].format(mark=tmp_path / "exploded"))
     assert (tmp_path / "exploded").is_dir()
 
 
 @pytest.mark.slow
 def test_no_run_is_resumed_from_a_checkpoint_that_contains_code(refused, cohorts, tmp_path):
-    """`last.ckpt` of an unfinished run, and weights to start from, replaced by somebody else."""
+    """`last.ckpt` of an unfinished run, and weights to start from, replaced by an attacker."""
 
     class Bomb:
         def __reduce__(self):
@@ -280,7 +280,7 @@ def test_no_run_is_resumed_from_a_checkpoint_that_contains_code(refused, cohorts
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
 def test_a_checkpoint_behind_a_url_is_refused(refused, cohorts, verb):
-    """Lightning would fetch it, and unpickle whatever it holds."""
+    """Lightning would download and unpickle it."""
     config = cohorts.config(f"s_url_{verb}", "SubspaceTeacher")
     message = refused(verb, "--config", config, "--ckpt_path", "https://host.example/evil.ckpt")
     assert "not from a URL" in message

@@ -169,7 +169,7 @@ def test_inner_validation_patients_are_validated_again_without_a_warning():
 
 
 def validated(fitted: dict, patient: str) -> list[str]:
-    """Patients of whom a validation of one patient warns."""
+    """Patients that a validation of one patient warns of."""
     table = SimpleNamespace(patients=pd.DataFrame(index=[patient]))
     data = SimpleNamespace(patients=lambda part: [patient], cohort=SimpleNamespace(clinical=table))
     callback = TrainingPatients("best.ckpt", fitted, allowed=False)

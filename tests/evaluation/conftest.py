@@ -184,7 +184,7 @@ def survival_runs(tmp_path_factory, cohort):
 
 @pytest.fixture
 def make():
-    """The writers above, for tests that need something of their own."""
+    """The writers above, for tests that need other folders."""
     import types
 
     return types.SimpleNamespace(

@@ -49,7 +49,7 @@ def test_samples_of_one_population_are_not_separated_and_p_is_uniform():
 
 @pytest.mark.slow
 def test_many_columns_of_few_patients_raise_no_alarm():
-    """Training patients whose own mean and spread scaled the 1,280 columns would look closer to each other than to anyone."""
+    """The training patients whose mean and spread scale the 1,280 columns would otherwise look closer to each other than to new patients."""
     loadings = np.random.default_rng(7).normal(size=(6, 1280))
     p = []
     for seed in range(100):
@@ -120,7 +120,7 @@ LACKING = np.random.default_rng(3).random(300) < 0.4
 
 
 def genes_of(n, seed, loadings=WIDE, offset=0.0):
-    """Patients whose columns hang together and differ in noise, as genes do."""
+    """Patients with correlated, noisy columns, like genes."""
     generator = np.random.default_rng(seed)
     return generator.normal(size=(n, 12)) @ loadings + generator.normal(size=(n, 300)) * NOISE + offset
 
@@ -151,7 +151,7 @@ def test_imputed_columns_neither_cause_nor_hide_a_shift(gaps):
 
 
 def test_too_few_known_values_are_not_compared():
-    """Few columns can be fitted by the axes alone, which would look like a cohort without any spread."""
+    """The axes alone can fit few columns, which would look like a cohort without any spread."""
     training, cohort = genes_of(60, 0), genes_of(40, 1)
     cohort[:31, np.arange(300) % 5 < 3] = np.nan
     assert compare(fit_reference(training), cohort)["reason"].startswith("9 patients have enough known values; ")

@@ -1,4 +1,4 @@
-"""A plot inside a page: ids, references, colours, tooltips and layers, whatever the names hold."""
+"""A plot inside a page: ids, references, colours, tooltips and layers, for names with any characters."""
 
 from xml.etree import ElementTree
 
