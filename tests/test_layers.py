@@ -154,7 +154,7 @@ def test_package_inits_are_light(repository):
         assert len(statements) <= 5, file
 
 
-def test_nothing_unpickles(repository):
+def test_no_module_unpickles(repository):
     for file in sources(repository):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):

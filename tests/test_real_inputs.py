@@ -73,7 +73,7 @@ def with_rna(path: Path) -> dict[str, list[str]]:
     return rows
 
 
-def test_luad_overall_survival_from_rna_on_the_published_folds(shared_data, tmp_path):
+def test_the_survival_of_luad_is_predicted_from_rna_on_a_published_fold(shared_data, tmp_path):
     folder = shared_data / "tcga_luad"
     section = {
         "clinical": str(folder / "clinical.csv"),
@@ -121,7 +121,7 @@ def test_luad_overall_survival_from_rna_on_the_published_folds(shared_data, tmp_
     assert fitted["task"]["init_args"]["end"] <= train["os_days"].max()  # and no test patient's time
 
 
-def test_gbmlgg_grade_from_rna_on_the_published_folds(shared_data, tmp_path):
+def test_the_grade_of_gbmlgg_is_predicted_from_rna_on_a_published_fold(shared_data, tmp_path):
     folder = shared_data / "tcga_gbmlgg"
     section = {
         "clinical": str(folder / "grade_diagnosis.csv"),

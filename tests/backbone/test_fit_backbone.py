@@ -219,7 +219,7 @@ def test_tiny_cohorts_neither_crash_nor_warn(name, kind):
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_class_with_one_patient_can_be_fitted_without_that_patient():
+def test_classes_can_be_cross_fitted_even_if_one_class_has_a_single_patient():
     batch = cohort(30, "classification")
     batch.target["label"] = torch.where(torch.arange(30) == 4, 2, torch.arange(30) % 2)
     _, cross_fitted = fitted(batch, "classification")
@@ -228,7 +228,7 @@ def test_a_class_with_one_patient_can_be_fitted_without_that_patient():
 
 
 @pytest.mark.filterwarnings("error")
-def test_more_features_than_tokens_and_more_genes_than_patients():
+def test_a_cohort_with_more_features_than_tokens_and_more_genes_than_patients_can_be_fitted():
     batch = cohort(12, tokens=2)
     wide = {
         m: replace(bag, features=torch.cat([bag.features, torch.randn(*bag.features.shape[:2], 300)], 2))

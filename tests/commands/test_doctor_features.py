@@ -67,7 +67,7 @@ def test_sound_features_pass(cohort, capsys):
         ("undeclared", "1 slides are damaged (P07-1: 40x: is not among the store's magnifications)"),
     ],
 )
-def test_damaged_features_block(cohort, capsys, what, message):
+def test_damaged_features_block_a_run(cohort, capsys, what, message):
     wrong = bags()
     if what == "nan":
         wrong[20].features[3, 1] = np.nan

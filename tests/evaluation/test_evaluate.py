@@ -16,7 +16,7 @@ from dmml.functional.survival import survival_at
 
 
 @pytest.fixture
-def test_folder(tmp_path, cohort, make):
+def survival_test(tmp_path, cohort, make):
     return make.survival(tmp_path / "runs" / "demo", cohort)
 
 
@@ -24,8 +24,8 @@ def load(folder):
     return read_predictions(folder / "predictions.csv"), json.loads((folder / "context.json").read_text())
 
 
-def test_survival_metrics_have_the_documented_names_and_values(test_folder):
-    table, context = load(test_folder)
+def test_survival_metrics_have_the_documented_names_and_values(survival_test):
+    table, context = load(survival_test)
     result = evaluate(table, context)
     assert list(result) == [
         "c_index", "c_index_ipcw", "ibs", "auc_365", "auc_1095", "c_index_oracle", "share_of_oracle",
@@ -48,8 +48,8 @@ def test_survival_metrics_have_the_documented_names_and_values(test_folder):
     json.dumps(result, allow_nan=False)
 
 
-def test_censoring_of_the_training_patients_is_used(test_folder):
-    table, context = load(test_folder)
+def test_censoring_of_the_training_patients_is_used(survival_test):
+    table, context = load(survival_test)
     other = context | {"censoring": {"time": [200, 900, 1800], "survival": [0.8, 0.4, 0.2]}}
     assert evaluate(table, other)["auc_1095"]["value"] != evaluate(table, context)["auc_1095"]["value"]
     assert evaluate(table, other)["c_index"] == evaluate(table, context)["c_index"]
@@ -59,8 +59,8 @@ def test_censoring_of_the_training_patients_is_used(test_folder):
     )
 
 
-def test_the_true_risk_has_a_share_of_one_and_a_reversed_model_a_negative_one(test_folder, cohort):
-    table, context = load(test_folder)
+def test_the_true_risk_has_a_share_of_one_and_a_reversed_model_a_negative_one(survival_test, cohort):
+    table, context = load(survival_test)
     perfect = evaluate(table.assign(risk=cohort.log_rate), context)
     assert perfect["share_of_oracle"]["value"] == pytest.approx(1)
     assert perfect["c_index"]["value"] == perfect["c_index_oracle"]["value"]
@@ -70,8 +70,8 @@ def test_the_true_risk_has_a_share_of_one_and_a_reversed_model_a_negative_one(te
     assert share == pytest.approx((c - 0.5) / (best - 0.5))
 
 
-def test_unknown_outcomes_are_left_out(test_folder):
-    table, context = load(test_folder)
+def test_unknown_outcomes_are_left_out(survival_test):
+    table, context = load(survival_test)
     hidden = table.copy()
     hidden.loc[:9, ["time", "event"]] = np.nan
     assert evaluate(hidden, context)["c_index"] == evaluate(table.iloc[10:].reset_index(drop=True), context)["c_index"]
@@ -79,8 +79,8 @@ def test_unknown_outcomes_are_left_out(test_folder):
     assert all(entry["value"] is None and entry["n"] == 0 for entry in nobody.values())
 
 
-def test_an_undefined_metric_is_null_with_a_reason(test_folder):
-    table, context = load(test_folder)
+def test_an_undefined_metric_is_null_with_a_reason(survival_test):
+    table, context = load(survival_test)
     one = evaluate(table.assign(event=(table.index == 3).astype(int)), context)
     assert one["c_index"]["value"] is None
     assert "1 of 60 patients with known outcome had the event" in one["c_index"]["reason"]
@@ -95,8 +95,8 @@ def test_an_undefined_metric_is_null_with_a_reason(test_folder):
     assert "same risk" in flat["c_index"]["note"]
 
 
-def test_an_empty_context_is_sufficient(test_folder):
-    table, _ = load(test_folder)
+def test_an_empty_context_is_sufficient(survival_test):
+    table, _ = load(survival_test)
     assert {"c_index", "c_index_ipcw", "ibs", "auc_365"} <= set(evaluate(table, {}))
 
 

@@ -7,7 +7,7 @@ from lifelines import KaplanMeierFitter
 from dmml.cohort.clinical.follow_up import censoring_curve, horizons_reached
 
 
-def test_censoring_curve_counted_by_hand():
+def test_the_censoring_curve_equals_one_counted_by_hand():
     # Day 2: one dies, one is censored; the dead is no longer at risk of censoring, so G falls by 1 of 3.
     curve = censoring_curve([1, 2, 2, 3, 4], [1, 1, 0, 0, 1])
     assert curve.time.tolist() == [1, 2, 3, 4]
@@ -19,7 +19,7 @@ def test_censoring_curve_counted_by_hand():
     assert curve.last_day_above(0.1) == np.inf
 
 
-def test_censoring_curve_agrees_with_lifelines_where_no_day_is_shared():
+def test_the_censoring_curve_agrees_with_lifelines_if_no_day_is_shared():
     generator = np.random.default_rng(0)
     time, event = generator.permutation(60) + 1.0, generator.integers(0, 2, 60).astype(float)
     curve = censoring_curve(time, event)

@@ -141,7 +141,7 @@ def test_an_import_warns_of_an_encoder_that_has_seen_the_slides(tmp_path, capsys
         assert warned == (encoder == "phikon")
 
 
-def test_a_pixel_of_rounding_still_nests(tmp_path):
+def test_tiles_rounded_by_a_pixel_are_nested(tmp_path):
     """Tools round corners to whole pixels of a level; verify must allow for it in an imported slide."""
     job = tmp_path / "job"
     trident(job, "A", 10, COARSE, 1024, origin=(0, 0))

@@ -303,7 +303,7 @@ def test_verify_and_list_call_vectors_vectors(capsys):
 
 
 @pytest.mark.slow
-def test_the_histology_of_luad_and_hancock(shared_data, capsys):
+def test_published_histology_tables_of_luad_and_hancock_are_imported(shared_data, capsys):
     """607 features of 501 slides, of which 27 patients have several; outcome columns stand at the table's end."""
     path = shared_data / "tcga_luad_histology" / "luad_hifs.csv.gz"
     message = refusal(path, "--id", "case")
