@@ -154,7 +154,7 @@ def test_a_fit_without_a_data_module_says_that_it_has_no_backbone():
         "genes": {"tumor": ["A"], "tme": ["B"]},
         "task": Survival(edges=[1.0, 2.0, 3.0], end=4.0),
     }
-    with pytest.warns(UserWarning, match="the model learns without one"):
+    with pytest.warns(UserWarning, match="the model learns without a backbone"):
         SubspaceTeacher(**options).setup("fit")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
