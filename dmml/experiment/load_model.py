@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from dmml.slides.encoders.build import Encoder
     from dmml.training.subspace_module import SubspaceModule
 
-_INSTANTIATORS = (None, "lightning.pytorch.cli.instantiate_module")
-
 
 @dataclass(frozen=True)
 class CheckpointModel:
@@ -79,12 +77,6 @@ def _model_class(path: str | Path, hparams: dict[str, Any]) -> type[SubspaceModu
     """Return the class that a checkpoint names; a user's own class must be importable and derive from dmml's."""
     from dmml.training.subspace_module import SubspaceModule
 
-    # Lightning calls the function that `_instantiator` names, and a foreign checkpoint must not choose that function.
-    if hparams.get("_instantiator") not in _INSTANTIATORS:
-        raise InputError(
-            f"{path} was not written by `dmml fit` (its _instantiator is {hparams['_instantiator']}); give a checkpoint of a "
-            "SubspaceStudent or SubspaceTeacher that was"
-        )
     return import_class(str(hparams.get("_class_path")), SubspaceModule, path)
 
 

@@ -17,6 +17,8 @@ FORMAT = 2
 """Number of the layout of networks and hyper-parameters; raise it whenever older checkpoints can no longer be loaded"""
 FORMAT_KEY = "dmml_format"
 """Key of the format number in a checkpoint; checkpoints of format 1 have no such key"""
+_INSTANTIATORS = (None, "lightning.pytorch.cli.instantiate_module")
+"""What may make the model of a checkpoint: its class itself, or Lightning's CLI"""
 
 
 def check_format(checkpoint: Mapping[str, Any], path: str | Path = "") -> None:
@@ -49,7 +51,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         InputError: The file does not exist, is not a checkpoint of a dmml model, has another format number, or names a
-            class in its own folder (see `check_class_path`).
+            class in its own folder (see `check_class_path`) or a function that would make the model.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint; `dmml fit` writes them to <run>/checkpoints/")
@@ -64,7 +66,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(parts.get("hyper_parameters"), dict) or "state_dict" not in parts:
         raise InputError(f"{path}: a torch file but no checkpoint of a dmml model; use one written by `dmml fit`")
     check_format(checkpoint, path)
-    check_class_paths(checkpoint["hyper_parameters"], path)
+    hparams = checkpoint["hyper_parameters"]
+    # Lightning calls the function that `_instantiator` names, and a foreign checkpoint must not choose that function.
+    if hparams.get("_instantiator") not in _INSTANTIATORS:
+        raise InputError(
+            f"{path} was not written by `dmml fit` (its _instantiator is {hparams['_instantiator']}); give a checkpoint that was"
+        )
+    check_class_paths(hparams, path)
     return checkpoint
 
 
