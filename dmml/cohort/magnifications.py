@@ -58,8 +58,8 @@ def check_linked(of_reader: Iterable[int], of_store: Iterable[int | str]) -> Non
         InputError: More than two are read, or two that are not neighbours in the store.
     """
     read, stored = sorted(of_reader), sorted(map(int, of_store))
-    between = [m for m in stored if read[0] < m < read[-1]]
-    if len(read) > 2 or between:
+    are_neighbours = len(read) < 2 or not any(read[0] < m < read[-1] for m in stored)
+    if len(read) > 2 or not are_neighbours:
         raise InputError(
             f"data.magnifications: {read}, of a store with {stored}, are not one linked pair; name one magnification, or two "
             "without another between them"
