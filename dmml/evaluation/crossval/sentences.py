@@ -12,7 +12,6 @@ from dmml.evaluation.report.formatting import joined, number, p_text, with_inter
 
 NO_DIFFERENCE = "no clear difference between the two"
 UNCERTAIN = "the interval excludes 0, but after adjustment for the number of comparisons it may be due to chance"
-SIGNIFICANCE = 0.05
 
 
 def summary(result: CrossvalResult) -> list[str]:
@@ -92,7 +91,7 @@ def _clinical(result: CrossvalResult) -> list[str]:
         p, adjustment = _p_value(test or {"p": None})
         likelihood = "" if p is None else f"; likelihood-ratio test p {p_text(p)}{adjustment}"
         verdict = _verdict(row)
-        if p is not None and p < SIGNIFICANCE:
+        if p is not None and p < interval_settings.alpha():
             verdict = _verdict_with_better_fit(verdict, result.endpoint.primary_name)
         sentences.append(
             f"Adding {addition} gives {with_interval(result.pooled(row['a']))}, "
@@ -164,13 +163,13 @@ def _verdict(row: Mapping[str, Any]) -> str:
     if row["low"] <= 0 <= row["high"]:
         return NO_DIFFERENCE
     p, _ = _p_value(row)
-    if p is not None and p >= SIGNIFICANCE:
+    if p is not None and p >= interval_settings.alpha():
         return UNCERTAIN
     text = f"a {'gain' if row['difference'] > 0 else 'loss'} in these patients"
     p_over_folds, adjustment = _p_value(row, "p_resampled")
     if p_over_folds is None:
         return text
-    holds = "which also holds" if p_over_folds < SIGNIFICANCE else "which may not hold"
+    holds = "which also holds" if p_over_folds < interval_settings.alpha() else "which may not hold"
     return f"{text}, {holds} from fold to fold (resampled t-test p {p_text(p_over_folds)}{adjustment})"
 
 

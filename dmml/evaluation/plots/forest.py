@@ -19,7 +19,6 @@ ROW_HEIGHT = 0.36
 """Height of a row in inches."""
 WIDTH = 4.7
 """Width in inches, narrow enough to be legible on a phone."""
-SIGNIFICANCE = 0.05
 BEST_POSSIBLE = "best possible"
 """Row of the true risk of a simulated cohort, which is drawn in grey."""
 _MARK_DISTANCE = 0.22
@@ -180,7 +179,7 @@ def differences_forest(
         return None
     caption = (
         f"The first minus the second on the same patients, with {interval_settings.level_text()} intervals. Filled blue: the "
-        f"interval excludes 0 and the adjusted p is below {SIGNIFICANCE:g}."
+        f"interval excludes 0 and the adjusted p is below {interval_settings.alpha():g}."
     )
     return forest_plot("differences", marks, title, label, 0.0, caption, show_values=False)
 
@@ -188,4 +187,4 @@ def differences_forest(
 def _is_clear(row: Mapping[str, Any]) -> bool:
     """Whether a difference excludes 0 after adjustment."""
     excludes_zero = row["low"] is not None and (row["low"] > 0 or row["high"] < 0)
-    return bool(excludes_zero and (row["p"] is None or row["p"] < SIGNIFICANCE))
+    return bool(excludes_zero and (row["p"] is None or row["p"] < interval_settings.alpha()))

@@ -7,27 +7,15 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from dmml.errors import InputError
+from dmml.evaluation.crossval.model_names import MODELS
+from dmml.evaluation.crossval.results import JOINED
 
-NEEDS = {
-    "teacher": {"RNA"},
-    "student": {"RNA", "slides"},
-    "student_undistilled": {"slides"},
-    "rna_linear": {"RNA"},
-    "rna_network": {"RNA"},
-    "histology_mean": {"slides"},
-    "histology_abmil": {"slides"},
-    "early_concat": {"RNA", "slides"},
-    "late_fusion": {"RNA", "slides"},
-    "transmil": {"slides"},
-    "mcat": {"RNA", "slides"},
-    "clinical": {"covariates"},
-}
+NEEDS = {name: set(model.needs) for name, model in MODELS.items()}
 """What data a model needs; the models are fitted and shown in this order"""
-ON_REQUEST = ("transmil", "mcat")
+ON_REQUEST = tuple(name for name, model in MODELS.items() if model.on_request)
 """Models that are fitted only where --models or --baselines names them"""
 SUBSPACE_MODELS = ("teacher", "student")
 """Start of the names of models with subspaces"""
-JOINED = "+clinical"
 LINEAR = ("rna_linear", "clinical")
 """Regressions. They involve no randomness, so one seed is enough"""
 
@@ -184,8 +172,8 @@ def pairs(models: Sequence[str]) -> tuple[tuple[str, str] | None, list[tuple[str
     planned = [("student", "histology_abmil")] if "student" in fitted else []
     planned += [("teacher", "rna_linear")]
     rivals = ("rna_linear", "rna_network", "early_concat", "late_fusion", "histology_abmil", "histology_mean")
-    added = [name for name in models if name in ON_REQUEST or name.removesuffix(JOINED) not in NEEDS]
-    added = [name for name in added if not name.endswith(JOINED)]
+    listed = {*rivals, "teacher", "student", "student_undistilled", "clinical"}
+    added = [name for name in models if name not in listed and not name.endswith(JOINED)]
     planned += [("teacher", rival) for rival in (*rivals, *added)]
     rivals_of_student = ("histology_abmil", "histology_mean", "student_undistilled", "teacher")
     planned += [("student", rival) for rival in (*rivals_of_student, *added)]

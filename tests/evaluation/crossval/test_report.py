@@ -12,13 +12,14 @@ from lifelines.statistics import multivariate_logrank_test
 
 from dmml.commands import report as command
 from dmml.errors import InputError
-from dmml.evaluation.crossval.model_names import inputs_of
+from dmml.evaluation.crossval.model_names import MODELS, inputs_of
 from dmml.evaluation.crossval.plots import calibrations_of, models_by_metric, models_with_curves, risk_group_plot
 from dmml.evaluation.crossval.report import write_crossval_report
 from dmml.evaluation.crossval.results import read_crossval
 from dmml.evaluation.crossval.sentences import outlying_sentences, summary
 from dmml.evaluation.crossval.training_curves import fold_curves, training_plots_by_model
 from dmml.experiment.crossval.table import format_tables
+from dmml.nn.baselines.registry import BASELINES
 
 FOLDS = 3
 POOLED = {
@@ -145,6 +146,12 @@ def test_the_summary_leaves_out_the_gain_by_an_absent_input(tmp_path, make):
     assert "the teacher, which sees RNA, minus" in sentences
     assert inputs_of("teacher", {"RNA"}) == "RNA"
     assert inputs_of("teacher", {"RNA", "slides"}) == "slides and RNA"
+
+
+def test_the_inputs_of_every_model_are_those_that_its_network_reads():
+    for name, baseline in BASELINES.items():
+        assert MODELS[name].needs == baseline.reads
+        assert inputs_of(name, {"RNA", "slides"}) == " and ".join(sorted(baseline.reads, reverse=True))
 
 
 @pytest.mark.slow

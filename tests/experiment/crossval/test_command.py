@@ -22,7 +22,7 @@ from recomputed_crossval import check_every_number
 import dmml
 from dmml.commands.crossval import command
 from dmml.errors import InputError
-from dmml.experiment.crossval.models import LINEAR, NEEDS, pairs, possible_models, select_models
+from dmml.experiment.crossval.models import LINEAR, NEEDS, ON_REQUEST, pairs, possible_models, select_models
 
 pytestmark = pytest.mark.slow
 
@@ -373,7 +373,9 @@ def test_models_that_a_requested_model_needs_are_fitted_as_well():
     everything = {"RNA", "slides", "covariates"}
     assert select_models(["student"], everything) == ["teacher", "student"]
     assert select_models(["rna_linear+clinical"], everything) == ["rna_linear", "clinical", "rna_linear+clinical"]
-    assert select_models(None, everything) == possible_models(everything)
+    on_request = {f"{name}{suffix}" for name in ON_REQUEST for suffix in ("", "+clinical")}
+    assert select_models(None, everything) == [m for m in possible_models(everything) if m not in on_request]
+    assert select_models(["transmil"], everything) == ["transmil"]
     assert select_models(["clinical"], everything) == ["clinical"]
     assert set(possible_models({"RNA", "slides"})) == set(NEEDS) - {"clinical"}
     primary, others = pairs(possible_models(everything))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dmml.evaluation import interval_settings
+
 GENE_NAMES = {"tumor": "tumor genes", "tme": "microenvironment genes"}
-SIGNIFICANCE = 0.05
 MODERATE, CLEAR = 0.6, 0.8
 """AUC of the classifier between training and cohort from which a shift is called moderate, and clear."""
 
@@ -58,7 +59,7 @@ def verdict(comparison: Mapping[str, Any]) -> str:
         comparison: Comparison with `auc` and its permutation `p`.
     """
     auc, p = round(comparison["auc"], 2), comparison["p"]
-    if p >= SIGNIFICANCE:
+    if p >= interval_settings.alpha():
         text = "no shift is detected: a classifier separates the patients from training patients no better than chance"
     else:
         size, share = (
