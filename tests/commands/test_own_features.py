@@ -56,7 +56,7 @@ def test_a_model_is_trained_on_the_store_that_the_readme_makes(repository, tmp_p
     trainer = {"default_root_dir": "runs/own", "max_epochs": 1, "enable_progress_bar": False}
     fit = config("own", PATIENTS, "features.zarr", model=model, trainer=trainer)
     main(["doctor", "-c", fit])
-    assert "features.zarr: 16 slides at [20], uni, 1024 wide" in " ".join(capsys.readouterr().out.split())
+    assert "features.zarr: 16 slides at [20], uni, 1024 features per tile" in " ".join(capsys.readouterr().out.split())
     assert main(["fit", "--config", fit]) == 0
 
     (tmp_path / "job" / "h5").mkdir(parents=True)

@@ -277,7 +277,10 @@ def test_tissue_can_be_found_by_a_user_s_function(make_slide, small_encoder, tmp
     extract(["in"], "f.zarr", small_encoder, tissue="mine:everything")
     assert FeatureStore("f.zarr").n_tokens("a", 20) == 4
     assert FeatureStore("f.zarr").attributes["extraction"]["tissue"] == "mine:everything"
-    for name, message in (("wrong", r"returned .* not \(28, 28\) bool"), ("fails", "RuntimeError: no model")):
+    for name, message in (
+        ("wrong", r"returned .* must return a bool array of \(28, 28\)"),
+        ("fails", "RuntimeError: no model"),
+    ):
         with pytest.raises(InputError, match=message):
             extract(["in"], f"{name}.zarr", small_encoder, tissue=f"mine:{name}")
         assert states() == {"a.tif": "tissue_failed"}
