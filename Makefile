@@ -23,10 +23,10 @@ demo: install ## simulated slides and RNA -> teacher -> student -> report, in mi
 # One process for each core, one file of tests at a time, slow files first (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test: install ## the whole test suite, on all cores (under ten minutes on two)
+test: install ## the whole test suite, on all cores (about 17 minutes on two)
 	@$(PYTEST)
 
-test-fast: install ## the tests that take milliseconds (under two minutes): for every change, before `make test`
+test-fast: install ## the tests that take milliseconds (about three minutes on two cores): for every change, before `make test`
 	@$(PYTEST) -m "not slow"
 
 lint: install ## style, names and types
