@@ -133,7 +133,7 @@ class RunFolder:
                 "finished": now(),
                 "versions": versions(),
                 "seed_everything": seed,
-                "data_seed": getattr(data, "seed", None),
+                "data_seed": getattr(getattr(data, "config", None), "seed", None),
                 "model": type(model).__name__,
                 "cohort": getattr(data, "name", None),
                 "counts": {part: data.counts(part) for part in ("train", "val")} if hasattr(data, "counts") else {},

@@ -31,6 +31,8 @@ def test_a_fit_writes_a_complete_run_folder(journey):
         hashes = {"clinical", "features", "partition"} | ({"expression"} if name == "teacher" else set())
         assert hashes <= set(provenance["hashes"])
         assert provenance["rna"]["scale"] == "tpm"
+        assert (provenance["data_seed"], provenance["cohort"]) == (0, "development")
+        assert provenance["counts"]["train"]["patients"] > 0
 
 
 def test_checkpoints_load_safely_and_hold_all_that_inference_needs(journey):
