@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dmml.class_paths import check_class_path
 from dmml.errors import InputError
@@ -36,24 +37,32 @@ def find_tests(paths: Iterable[str | Path]) -> list[ResultFolder]:
     return list(results.values())
 
 
-def read_context(folder: Path) -> dict:
-    """Read `context.json` of a test folder; empty if the file does not exist.
+def read_context(folder: Path) -> dict[str, Any]:
+    """Read `context.json` of a test folder; see `read_json`."""
+    return read_json(folder / "context.json")
+
+
+def read_json(path: Path, remedy: str = "run `dmml test` again") -> dict[str, Any]:
+    """Read a JSON object of a folder of results; empty if the file does not exist.
+
+    Args:
+        path: The file.
+        remedy: What the user can do about a damaged file, used as the end of the message.
 
     Raises:
-        InputError: The file is not a JSON object, or it names a class in its own folder (see `check_class_path`).
+        InputError: The file is not a JSON object, or it names an endpoint in its own folder (see `check_class_path`).
     """
-    path = folder / "context.json"
-    if not path.exists():
+    if not path.is_file():
         return {}
     try:
-        context = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); run `dmml test` again") from None
-    if not isinstance(context, dict):
-        raise InputError(f"{path} does not hold a JSON object; run `dmml test` again")
-    if "endpoint" in context:
-        check_class_path(str(context["endpoint"]), path)
-    return context
+        raise InputError(f"{path} is not valid JSON ({error}); {remedy}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a JSON object; {remedy}")
+    if "endpoint" in content:
+        check_class_path(str(content["endpoint"]), path)
+    return content
 
 
 def _tests_of(path: Path) -> list[ResultFolder]:

@@ -83,3 +83,29 @@ def folds(cohorts) -> Journey:
     cohorts.config("three_folds", data=slides)
     cohorts.config("whole_cohort", data={"expression": None})
     return cohorts
+
+
+class Killed(BaseException):
+    """Ends a fit as a crash would; nothing in dmml catches it."""
+
+
+@pytest.fixture
+def kill_fit(monkeypatch):
+    """Runs `dmml fit` with a config and kills it within its eighth training step."""
+    from dmml.training.subspace_module import SubspaceModule
+
+    def run(config: str) -> None:
+        step, steps = SubspaceModule.training_step, []
+
+        def training_step(self, *args):
+            steps.append(1)
+            if len(steps) == 8:
+                raise Killed
+            return step(self, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SubspaceModule, "training_step", training_step)
+            with pytest.raises(Killed):
+                main(["fit", "--config", config])
+
+    return run

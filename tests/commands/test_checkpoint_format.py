@@ -9,7 +9,6 @@ import torch
 
 from dmml.__main__ import main
 from dmml.training.checkpointing.checkpoint import FORMAT_KEY
-from dmml.training.subspace_module import SubspaceModule
 
 pytestmark = pytest.mark.slow
 
@@ -58,23 +57,9 @@ def test_doctor_reports_a_checkpoint_of_an_earlier_dmml(journey, earlier, capsys
     assert "written by an earlier dmml (format 1)" in " ".join(capsys.readouterr().out.split())
 
 
-def test_an_unfinished_run_of_an_earlier_dmml_is_not_resumed(cohorts, capsys, monkeypatch):
-    class Killed(BaseException):
-        pass
-
+def test_an_unfinished_run_of_an_earlier_dmml_is_not_resumed(cohorts, capsys, kill_fit):
     config = str(cohorts.config("format_cut", "SubspaceTeacher", trainer={"max_epochs": 3}))
-    step, steps = SubspaceModule.training_step, []
-
-    def training_step(self, *args):
-        steps.append(1)
-        if len(steps) == 8:
-            raise Killed
-        return step(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SubspaceModule, "training_step", training_step)
-        with pytest.raises(Killed):
-            main(["fit", "--config", config])
+    kill_fit(config)
     last = cohorts.run("format_cut") / "checkpoints" / "last.ckpt"
     without_number(str(last), last)
     capsys.readouterr()

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from dmml.__main__ import main
-from dmml.training.subspace_module import SubspaceModule
 
 pytestmark = pytest.mark.slow
 
@@ -19,16 +18,12 @@ PLATEAU = {
 }
 
 
-class Killed(BaseException):
-    """Ends a fit as a crash would."""
-
-
 def state_of(checkpoint: dict) -> dict:
     (group,) = checkpoint["optimizer_states"][0]["param_groups"]
     return group
 
 
-def test_a_model_fitted_with_sgd_and_steps_is_tested_and_resumed(cohorts, capsys, monkeypatch):
+def test_a_model_fitted_with_sgd_and_steps_is_tested_and_resumed(cohorts, capsys, kill_fit):
     model, trainer = {"optimizer": SGD, "lr_scheduler": HALVED}, {"max_epochs": 3}
     config = str(cohorts.config("sgd", "SubspaceTeacher", model=model, trainer=trainer))
     assert main(["fit", "--config", config]) == 0
@@ -41,18 +36,7 @@ def test_a_model_fitted_with_sgd_and_steps_is_tested_and_resumed(cohorts, capsys
     assert (cohorts.run("sgd") / "test" / "held_out" / "predictions.csv").is_file()
 
     config = str(cohorts.config("sgd_cut", "SubspaceTeacher", model=model, trainer=trainer))
-    step, steps = SubspaceModule.training_step, []
-
-    def training_step(self, *args):
-        steps.append(1)
-        if len(steps) == 8:
-            raise Killed
-        return step(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SubspaceModule, "training_step", training_step)
-        with pytest.raises(Killed):
-            main(["fit", "--config", config])
+    kill_fit(config)
     assert main(["fit", "--config", config, "--resume"]) == 0
     resumed = torch.load(cohorts.run("sgd_cut") / "checkpoints" / "last.ckpt", weights_only=True)
     assert state_of(resumed)["lr"] == state_of(last)["lr"]

@@ -6,32 +6,16 @@ import pytest
 import torch
 
 from dmml.__main__ import main
-from dmml.training.subspace_module import SubspaceModule
 
 pytestmark = pytest.mark.slow
 
 
-class Killed(BaseException):
-    pass
-
-
-def test_a_fit_on_an_unfinished_run_says_how_to_continue_it(cohorts, capsys, monkeypatch):
+def test_a_fit_on_an_unfinished_run_says_how_to_continue_it(cohorts, capsys, kill_fit):
     trainer = {"max_epochs": 3}
     config = str(cohorts.config("whole", "SubspaceTeacher", trainer=trainer))
     assert main(["fit", "--config", config]) == 0
     config = str(cohorts.config("cut", "SubspaceTeacher", trainer=trainer))
-    step, steps = SubspaceModule.training_step, []
-
-    def training_step(self, *args):
-        steps.append(1)
-        if len(steps) == 8:
-            raise Killed
-        return step(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SubspaceModule, "training_step", training_step)
-        with pytest.raises(Killed):
-            main(["fit", "--config", config])
+    kill_fit(config)
     capsys.readouterr()
     assert main(["fit", "--config", config]) == 2
     assert "--resume to continue it, or with --overwrite to start again" in capsys.readouterr().err

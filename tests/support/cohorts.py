@@ -13,8 +13,6 @@ from dmml.simulate.settings import SimulationSettings
 from dmml.simulate.simulation import simulate
 
 DIM = 16
-GENE_SETS = {"tumor": 3, "tme": 3}
-"""Programs of each subspace that the small gene sets keep."""
 
 
 def simulated(factory: pytest.TempPathFactory) -> Path:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmml.class_paths import check_class_path
 from dmml.errors import InputError
+from dmml.evaluation.result_folders import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,7 +178,7 @@ class CrossvalResult:
             InputError: The file is damaged.
         """
         path = self.fit_folder(fit, model) / "context.json"
-        return _read(path) if path.is_file() else {}
+        return read_json(path, AGAIN)
 
     def context_by_fold(self, model: str, key: str) -> dict[int, Any]:
         """{fold: value of `key` in its `context.json`} for the first repeat and seed; folds without it are left out.
@@ -209,26 +208,12 @@ def read_crossval(folder: Path) -> CrossvalResult:
     path = folder / "crossval.json"
     if not path.is_file():
         raise InputError(f"{folder} has no crossval.json, because some folds are not finished; {AGAIN}")
-    content = _read(path)
+    content = read_json(path, AGAIN)
     required = {"cohort": str, "primary_metric": str, "models": dict, "units": list, "paired": list}
     for key, kind in required.items():
         if not isinstance(content.get(key), kind):
             raise InputError(f"{path} has no {key}; {AGAIN}")
     if not content["models"] or content["primary_metric"] not in next(iter(content["models"].values())):
         raise InputError(f"{path} has no model with the metric {content['primary_metric']}; {AGAIN}")
-    plan, record = (
-        _read(folder / name) if (folder / name).is_file() else {} for name in ("plan.json", "provenance.json")
-    )
+    plan, record = (read_json(folder / name, AGAIN) for name in ("plan.json", "provenance.json"))
     return CrossvalResult(folder, dict(content), dict(plan), dict(record))
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); {AGAIN}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a JSON object; {AGAIN}")
-    if "endpoint" in content:
-        check_class_path(str(content["endpoint"]), path)
-    return content

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from dmml.evaluation.report.section import Section
 from dmml.evaluation.report.tables import Cell, Table, defined, estimate_cell, interval, value_cell
 from dmml.evaluation.report.text.metric_names import metric_name
 from dmml.evaluation.report.text.shift import GENE_NAMES
+from dmml.evaluation.result_folders import read_json
 from dmml.evaluation.statistics.calibration import MIN_GROUP_SIZE
 
 MAX_PROGRAMS = 60
@@ -185,20 +184,3 @@ def sections_of(evaluation: Evaluation) -> list[Section]:
         InputError: A file is damaged.
     """
     return [section for make in SECTIONS if (section := make(evaluation)) is not None]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of a test folder; empty if the file does not exist.
-
-    Raises:
-        InputError: The file is damaged.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); run `dmml test` again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a JSON object; run `dmml test` again")
-    return content

@@ -13,7 +13,6 @@ from dmml.slides.tokens import tokens_of_slide
 from dmml.slides.wsi.slide import Slide
 from dmml.store import FeatureStore
 
-BOXES = ((230, 224, 896, 672),)
 OME = (
     '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
     '<Image><Pixels SizeX="250" SizeY="200" PhysicalSizeX="1.5" PhysicalSizeY="1.5"/></Image>'

@@ -27,8 +27,6 @@ from dmml.cohort.rna.samples.sample_names import names_of_columns
 from dmml.errors import InputError
 
 BAMS = [f"/data/bam/{sample}.bam" for sample in SAMPLES]
-TRANSCRIPTS = [f"ENST{i:011d}.1" for i in range(160)]
-GENCODE = [f"{t}|{ENSEMBL[i % 80]}.4|OTTHUMG|OTTHUMT|x-201|x|1657|protein_coding|" for i, t in enumerate(TRANSCRIPTS)]
 
 
 def expected_tpm(rows=12):

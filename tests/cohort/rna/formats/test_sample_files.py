@@ -9,7 +9,6 @@ from rna_tables import (
     COUNTS,
     ENSEMBL,
     GENES,
-    SAMPLES,
     TPM,
     forms,
     values,
@@ -24,7 +23,6 @@ from dmml.cohort.rna.expression import build_expression
 from dmml.cohort.rna.samples.sample_names import name_of_file
 from dmml.errors import InputError
 
-BAMS = [f"/data/bam/{sample}.bam" for sample in SAMPLES]
 TRANSCRIPTS = [f"ENST{i:011d}.1" for i in range(160)]
 GENCODE = [f"{t}|{ENSEMBL[i % 80]}.4|OTTHUMG|OTTHUMT|x-201|x|1657|protein_coding|" for i, t in enumerate(TRANSCRIPTS)]
 
