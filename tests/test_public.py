@@ -19,6 +19,7 @@ FUNCTIONS = {
         "survival_curve": ["logits"],
         "risk_score": ["logits"],
         "interval_edges": ["time", "event", "n_intervals"],
+        "time_quantiles": ["time", "n_intervals"],
         "concordance_index": ["time", "event", "risk"],
     },
     "dmml.functional.consistency": {

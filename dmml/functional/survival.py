@@ -113,8 +113,21 @@ def interval_edges(time: Tensor, event: Tensor, n_intervals: int) -> Tensor:
     times = torch.as_tensor(time, dtype=torch.float64)[torch.as_tensor(event) > 0]
     if times.numel() == 0:
         raise ValueError("interval_edges needs at least one event; all patients given are censored")
-    quantiles = torch.arange(1, n_intervals, dtype=torch.float64, device=times.device) / n_intervals
-    return torch.quantile(times, quantiles)
+    return time_quantiles(times, n_intervals)
+
+
+def time_quantiles(time: Tensor, n_intervals: int) -> Tensor:
+    """Return the quantiles 1/K … (K − 1)/K of times, with linear interpolation between neighbouring times.
+
+    Args:
+        time: (B,) days, at least one.
+        n_intervals: K.
+
+    Returns:
+        (K − 1,) float64.
+    """
+    times = torch.as_tensor(time, dtype=torch.float64)
+    return torch.quantile(times, torch.arange(1, n_intervals, dtype=torch.float64, device=times.device) / n_intervals)
 
 
 def time_to_interval(time: Tensor, edges: Tensor) -> Tensor:

@@ -11,29 +11,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.utilities import dim_zero_cat
+from torchmetrics import MetricCollection
 
 from dmml.cohort.clinical.follow_up import HORIZONS
 from dmml.errors import InputError
 from dmml.functional.cox import cox_partial_nll, log_cumulative_hazard
 from dmml.functional.distillation import bernoulli_divergence
 from dmml.functional.survival import (
-    concordance_index,
     discrete_time_nll,
     followed_log_likelihood,
     interval_edges,
     risk_score,
     survival_at,
     survival_curve,
+    time_quantiles,
     time_to_interval,
 )
 from dmml.linear.likelihoods import CoxLikelihood, Likelihood
 from dmml.tasks.base import OutcomeColumns, Task, calibrated, masked_log_mean
+from dmml.tasks.concordance import Concordance
 from dmml.tasks.cox_regression import CoxRegression
 from dmml.tasks.survival_presentation import SurvivalPresentation
 
 LIKELIHOODS = ("discrete", "cox")
+EDGES_FROM = ("events", "all")
 MIN_EVENTS = 4
 """Mean number of events that a batch needs for its partial likelihood to be worth a step."""
 
@@ -48,15 +49,20 @@ class Survival(Task):
 
     Args:
         n_intervals: Number of time intervals K.
-        edges: The K − 1 days between the intervals; None takes quantiles of the training patients' event times.
+        edges: The K − 1 days between the intervals; None takes quantiles of the training patients' times.
         end: Day on which the last interval ends, beyond which survival is undefined; None takes the largest training
             time.
         alpha: Share by which the weight of censored patients in the loss is reduced.
         combination: See `Task`.
         likelihood: "discrete" or "cox"; the latter needs several events per batch (see `check_batch`).
+        edges_from: Whose times give the edges, if `edges` is None. "events" takes quantiles of the event times, so that
+            every interval has about as many events. "all" takes quantiles of the times of all training patients with a
+            known outcome, censored ones included: with four intervals, the paper's quartiles of survival time (PAPER.md
+            §6 leaves open whose times these are; the released code takes those of all patients, the tested ones among
+            them). An interval may then have no event.
 
     Raises:
-        ValueError: `likelihood` is unknown; `n_intervals` is below 1; `edges` does not fit `n_intervals`, does not
+        ValueError: `likelihood` or `edges_from` is unknown; `n_intervals` is below 1; `edges` does not fit `n_intervals`, does not
             ascend, or exceeds `end`.
     """
 
@@ -71,10 +77,13 @@ class Survival(Task):
         alpha: float = 0.0,
         combination: str = "mean",
         likelihood: str = "discrete",
+        edges_from: str = "events",
     ):
         super().__init__(combination)
         if likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood must be one of {', '.join(LIKELIHOODS)}; got {likelihood!r}")
+        if edges_from not in EDGES_FROM:
+            raise ValueError(f"edges_from must be one of {', '.join(EDGES_FROM)}; got {edges_from!r}")
         if n_intervals < 1:
             raise ValueError(f"n_intervals must be at least 1; got {n_intervals}")
         if edges is not None and len(edges) != n_intervals - 1:
@@ -86,7 +95,7 @@ class Survival(Task):
         self.n_intervals = self.n_outputs = n_intervals
         self.edges = None if edges is None else [float(edge) for edge in edges]
         self.end = None if end is None else float(end)
-        self.alpha, self.likelihood = alpha, likelihood
+        self.alpha, self.likelihood, self.edges_from = alpha, likelihood, edges_from
 
     def fit(self, outcome: OutcomeColumns) -> None:
         """Set edges and end from the times (days) and events of the training patients, unless they were given."""
@@ -104,11 +113,17 @@ class Survival(Task):
                     f"the event happened to {int(event.sum())} of {len(event)} training patients, fewer than the "
                     f"{self.n_intervals} intervals; check the outcome's event column (1 = happened), or lower n_intervals"
                 )
-            self.edges = interval_edges(torch.as_tensor(time), torch.as_tensor(event), self.n_intervals).tolist()
+            self.edges = self._quantiles(torch.as_tensor(time), torch.as_tensor(event)).tolist()
         if self.end is None:
             if not len(time):
                 raise InputError("no training patient has a time and an event; check the outcome's columns")
             self.end = float(max(time.max(), self.edges[-1] if self.edges else 0.0))
+
+    def _quantiles(self, time: Tensor, event: Tensor) -> Tensor:
+        """Return (K − 1,) quantiles of the event times, or of all times."""
+        if self.edges_from == "all":
+            return time_quantiles(time, self.n_intervals)
+        return interval_edges(time, event, self.n_intervals)
 
     def check_batch(self, batch_size: float, outcome: OutcomeColumns) -> None:
         """Refuse the Cox likelihood if a batch holds fewer than 4 events on average.
@@ -137,7 +152,7 @@ class Survival(Task):
 
     def init_args(self) -> dict[str, Any]:
         """See `Task`."""
-        names = ("n_intervals", "edges", "end", "alpha", "combination", "likelihood")
+        names = ("n_intervals", "edges", "end", "alpha", "combination", "likelihood", "edges_from")
         return {name: getattr(self, name) for name in names}
 
     def encode(self, outcome: OutcomeColumns) -> dict[str, Tensor]:
@@ -258,31 +273,3 @@ class Survival(Task):
     def context(self) -> dict[str, Any]:
         """See `Task`."""
         return {"task": self.kind, "edges": self.edges, "end": self.end}
-
-
-class Concordance(Metric):
-    """Harrell's concordance of the risk from hazard logits (B, K); NaN if no pair is comparable."""
-
-    full_state_update = False
-    higher_is_better = True
-    time: list[Tensor]
-    event: list[Tensor]
-    risk: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("time", "event", "risk"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, logits: Tensor, target: Mapping[str, Tensor]) -> None:
-        """Store the times, events and risks of the patients."""
-        self.time.append(target["time"])
-        self.event.append(target["event"])
-        self.risk.append(risk_score(logits))
-
-    def compute(self) -> Tensor:
-        """Compute the concordance over all patients seen."""
-        if not len(self.time):
-            return torch.tensor(float("nan"))
-        value = concordance_index(*(dim_zero_cat(x) for x in (self.time, self.event, self.risk)))
-        return torch.tensor(value, device=self.device)

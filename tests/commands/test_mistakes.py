@@ -193,6 +193,11 @@ def test_a_misspelt_class_gets_a_suggestion(refused, cohorts):
         ("trainer", {"max_epoch": 3}, "did you mean max_epochs?"),
         ("trainer", {"max_epochs": "many"}, "trainer.max_epochs: many is no int"),
         ("model", {"consistency": "expresion"}, "consistency must be one of"),
+        (
+            "model",
+            {"task": {"class_path": "Survival", "init_args": {"edges_from": "quartiles"}}},
+            "edges_from must be one of",
+        ),
         ("model", {"task": {"class_path": "my_tasks.Mine"}}, "'my_tasks'"),
     ],
 )

@@ -32,7 +32,38 @@ def test_fit_takes_edges_from_events_and_the_end_from_all():
     assert (stated.edges, stated.end) == ([10.0, 20.0], 30.0)
 
 
+def quantile(values, share):
+    """The value that a share of the sorted values lies below, on the straight line between its two neighbours."""
+    values = sorted(values)
+    position = share * (len(values) - 1)
+    left = int(position)
+    right = min(left + 1, len(values) - 1)
+    return values[left] + (position - left) * (values[right] - values[left])
+
+
+@pytest.mark.parametrize("n_intervals", [1, 2, 4, 5])
+def test_edges_from_all_are_quantiles_of_the_times_of_censored_patients_too(n_intervals):
+    data = outcome(41, 3)
+    known = [(t, e) for t, e in zip(data["time"], data["event"], strict=True) if t == t and e == e]
+    times = {"all": [t for t, _ in known], "events": [t for t, e in known if e == 1]}
+    for edges_from, chosen in times.items():
+        task = Survival(n_intervals, edges_from=edges_from)
+        task.fit(data)
+        assert task.edges == pytest.approx([quantile(chosen, k / n_intervals) for k in range(1, n_intervals)])
+        assert task.end == max(times["all"])
+        again = Survival(**task.init_args())
+        assert again.init_args() == task.init_args()
+        assert again.edges_from == edges_from
+        stated = Survival(3, edges=[10.0, 20.0], edges_from=edges_from)
+        stated.fit(data)
+        assert stated.edges == [10.0, 20.0]  # days that are given are never replaced
+
+
 def test_fit_refuses_outcomes_that_give_no_intervals():
+    with pytest.raises(ValueError, match="edges_from must be one of events, all; got 'training'"):
+        Survival(edges_from="training")
+    with pytest.raises(InputError, match="fewer than the 4 intervals"):
+        Survival(edges_from="all").fit({"time": [1.0, 2, 3, 4, 5], "event": [1, 0, 0, 0, 1]})
     with pytest.raises(InputError, match="fewer than the 4 intervals"):
         Survival().fit({"time": [1.0, 2, 3, 4, 5], "event": [1, 0, 0, 0, 1]})
     with pytest.raises(InputError, match="no training patient"):

@@ -59,11 +59,18 @@ def split_file(cohort, tmp_path):
     return str(folder), columns
 
 
-@pytest.mark.parametrize("kind", ["survival", "classification"])
+TASKS = {
+    "survival": Survival,
+    "survival by quartiles of all times": lambda: Survival(edges_from="all"),
+    "classification": lambda: Classification(class_weights="balanced"),
+}
+
+
+@pytest.mark.parametrize("kind", list(TASKS))
 def test_values_of_validation_and_test_patients_change_nothing_that_is_fitted(cohort, tmp_path, kind):
     split, parts = split_file(cohort, tmp_path)
-    task = Survival if kind == "survival" else lambda: Classification(class_weights="balanced")
-    outcome = {"time": "os_days", "event": "os_event", "unit": "days"} if kind == "survival" else {"label": "grade"}
+    task, is_survival = TASKS[kind], kind != "classification"
+    outcome = {"time": "os_days", "event": "os_event", "unit": "days"} if is_survival else {"label": "grade"}
     base = fitted(data_of(cohort, split=split, outcome=outcome), task())
     unseen = other_values(cohort, tmp_path / "unseen", [*parts["val"], *parts["test"]])
     other = fitted(data_of(unseen, split=split, outcome=outcome), task())
@@ -74,7 +81,7 @@ def test_values_of_validation_and_test_patients_change_nothing_that_is_fitted(co
     )
     for s in ("tumor", "tme"):
         assert seen["gene_statistics"][s]["mean"] != base["gene_statistics"][s]["mean"]
-    if kind == "survival":
+    if is_survival:
         assert seen["task"]["edges"] != base["task"]["edges"]
         assert seen["censoring"] != base["censoring"]
         assert seen["task"]["end"] != base["task"]["end"]
