@@ -44,12 +44,12 @@ def quantile(values, share):
 @pytest.mark.parametrize("n_intervals", [1, 2, 4, 5])
 def test_edges_from_all_are_quantiles_of_the_times_of_censored_patients_too(n_intervals):
     data = outcome(41, 3)
-    known = [(t, e) for t, e in zip(data["time"], data["event"], strict=True) if t == t and e == e]
-    times = {"all": [t for t, _ in known], "events": [t for t, e in known if e == 1]}
-    for edges_from, chosen in times.items():
+    pairs = [(t, e) for t, e in zip(data["time"], data["event"], strict=True) if t == t and e == e]
+    times = {"all": [t for t, _ in pairs], "events": [t for t, e in pairs if e == 1]}
+    for edges_from, relevant in times.items():
         task = Survival(n_intervals, edges_from=edges_from)
         task.fit(data)
-        assert task.edges == pytest.approx([quantile(chosen, k / n_intervals) for k in range(1, n_intervals)])
+        assert task.edges == pytest.approx([quantile(relevant, k / n_intervals) for k in range(1, n_intervals)])
         assert task.end == max(times["all"])
         again = Survival(**task.init_args())
         assert again.init_args() == task.init_args()
