@@ -98,6 +98,12 @@ class SubspaceOutput:
     """(B, C), sum of the backbone's parts, included in the logits of every magnification; None without a backbone"""
     backbone_programs: dict[tuple[int, str], Tensor] = field(default_factory=dict)
     """{(m, s): (B, P_s)}, the backbone's part of `programs`"""
+    gene_attention: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+    """{(m, s): (B, D)}, a teacher's attention of the genes to the tissue, flattened; D is the same at every magnification;
+    {} = the fusion has no such map"""
+    prototypes: dict[int, Tensor] = field(default_factory=dict)
+    """{m: (B, N_m) int64}, index into `SUBSPACES` of the prototype (cluster) to which a token belongs; −1 = none, as for
+    masked tokens; {} = the model has no prototypes"""
 
 
 @dataclass

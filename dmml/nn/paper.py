@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dmml.functional.padding import clear_padding
 from dmml.nn.expression import MaskedEncoder
-from dmml.nn.fusion import Fusion
+from dmml.nn.fusion import Fusion, FusionOutput
 from dmml.nn.raster import rasterise, slide_frame
 from dmml.types import Bag
 
@@ -126,7 +126,7 @@ class PaperFusion(Fusion):
         self.norm_attended, self.norm_pooled = nn.LayerNorm(width), nn.LayerNorm(width)
         self.project_pooled, self.out_embedding = nn.Linear(width, width), nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, bag: Bag, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor, bag: Bag, condition: Tensor) -> FusionOutput:
         """See `Fusion.forward`."""
         slide, n_slides = bag.slide.masked_fill(~bag.mask, 0), bag.count_slides()
         position = slide_frame(bag.position, bag.mask, slide, n_slides)
@@ -149,7 +149,7 @@ class PaperFusion(Fusion):
         cell = ((position + 1) / 2 * self.cells).long().clamp(0, self.cells - 1)
         index = (slide * self.cells + cell[..., 1]) * self.cells + cell[..., 0]
         attention = attention.reshape(len(tokens), -1).gather(1, index) * bag.mask
-        return embedding * bag.mask.any(1, keepdim=True), attention
+        return FusionOutput(embedding * bag.mask.any(1, keepdim=True), attention)
 
     def _attend(self, condition: Tensor, sums: Tensor, counts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Let every cell of the raster attend to the moved anchors.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dmml.nn.expression import ExpressionEncoder, MaskedEncoder
-from dmml.nn.fusion import DeformableFusion, Fusion
+from dmml.nn.fusion import DeformableFusion, Fusion, FusionOutput
 from dmml.nn.projection import fork, program_embedding
 from dmml.training.parts.output_parts import BySubspace, DeepParts
 from dmml.training.subspace_module import SubspaceModule
@@ -88,7 +88,8 @@ class SubspaceTeacher(SubspaceModule):
             reads_rna = reads_rna & is_kept
         expression = {s: self._encode(s, batch, reads_rna) for s in SUBSPACES}
         bags = {m: self._bag(batch, m) for m in self.magnifications}
-        statistics, deep, guided = self._backbone_statistics(batch), DeepParts(), BySubspace()
+        statistics, deep = self._backbone_statistics(batch), DeepParts()
+        guided, gene_attention = BySubspace(), BySubspace()
         for m, bag in bags.items():
             if not self.n_features:
                 for s in SUBSPACES:
@@ -99,14 +100,17 @@ class SubspaceTeacher(SubspaceModule):
             has_tokens = bag.mask.any(1, keepdim=True)
             for s, tokens in zip(SUBSPACES, fork(shared_tokens, self._shared_rule), strict=True):
                 key = f"{m}x_{s}"
-                tissue, deep.attention[m, s] = self.fusion[key](tokens, bag, expression[s])
+                fused = FusionOutput(*self.fusion[key](tokens, bag, expression[s]))  # a user's fusion may give a pair
+                tissue, deep.attention[m, s] = fused.embedding, fused.attention
+                if fused.gene_attention is not None:
+                    gene_attention[m, s] = fused.gene_attention
                 if key in self.program_readout:
                     tissue = guided[m, s] = self.program_readout[key](tissue) * has_tokens
                 deep.embeddings[m, s] = expression[s] + self.embed[key](tissue) * has_tokens
                 deep.programs[m, s] = self.program_heads[key](tokens, bag.mask)
         backbone = self._backbone_output(batch, bags, reads_rna, deep.statistics)
         output = self._finish(batch, deep, backbone)
-        return replace(output, guided_programs=guided)
+        return replace(output, guided_programs=guided, gene_attention=gene_attention)
 
     def _reads_rna(self) -> bool:
         return True

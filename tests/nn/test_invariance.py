@@ -37,7 +37,7 @@ class Network(nn.Module):
         if self.kind == "programs":
             return self.network(tokens, bag.mask), {}
         if self.kind in ("deformable", "gated"):
-            embedding, attention = self.network(tokens, bag, condition)
+            embedding, attention, _ = self.network(tokens, bag, condition)
             return embedding, {"both": attention}
         embeddings, attention = self.network({"tumor": tokens, "tme": tokens * 0.5 + 1}, bag)
         return torch.cat([embeddings[s] for s in SUBSPACES], 1), attention

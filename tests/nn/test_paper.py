@@ -83,7 +83,7 @@ def test_the_fusion_agrees_with_a_loop_over_cells_groups_and_anchors():
     part, bag, condition = small(reach=1.0), make_bag([50], WIDTH), torch.randn(1, WIDTH)
     part._LATTICE = 2001  # the loop evaluates the MLP itself
     with torch.no_grad():
-        embedding, attention = part(bag.features, bag, condition)
+        embedding, attention = part(bag.features, bag, condition)[:2]
         expected, expected_attention = slow(part, bag, condition)
     close(embedding[0], expected)
     close(attention[0], expected_attention)
@@ -109,10 +109,10 @@ def test_the_interpolated_position_bias_is_that_of_the_mlp_to_the_third_digit():
 @pytest.mark.parametrize("extra", [1, 300])
 def test_padding_changes_no_output(fusion, extra):
     bag, condition = make_bag([40, 150, 1], WIDTH, slides=[1, 3, 1]), torch.randn(3, WIDTH)
-    embedding, attention = fusion(bag.features, bag, condition)
+    embedding, attention = fusion(bag.features, bag, condition)[:2]
     for garbage in (None, float("nan")):
         padded = pad_bag(bag, extra, garbage)
-        other, other_attention = fusion(padded.features, padded, condition)
+        other, other_attention = fusion(padded.features, padded, condition)[:2]
         close(other, embedding)
         close(other_attention[:, :150], attention)
         assert (other_attention[:, 150:] == 0).all()
@@ -121,9 +121,9 @@ def test_padding_changes_no_output(fusion, extra):
 def test_the_order_of_tokens_changes_no_output(fusion):
     bag, condition = make_bag([300, 70], WIDTH, slides=[2, 1]), torch.randn(2, WIDTH)
     order = torch.randperm(300)
-    embedding, attention = fusion(bag.features, bag, condition)
+    embedding, attention = fusion(bag.features, bag, condition)[:2]
     shuffled = shuffle_bag(bag, order)
-    other, other_attention = fusion(shuffled.features, shuffled, condition)
+    other, other_attention = fusion(shuffled.features, shuffled, condition)[:2]
     close(other, embedding)
     close(other_attention, attention[:, order])
 
@@ -131,10 +131,10 @@ def test_the_order_of_tokens_changes_no_output(fusion):
 def test_other_patients_of_the_batch_change_no_output(fusion):
     counts = [3, 50, 65, 100, 1, 400]
     bag, condition = make_bag(counts, WIDTH, slides=[1, 1, 3, 2, 1, 3]), torch.randn(6, WIDTH)
-    together, attention = fusion(bag.features, bag, condition)
+    together, attention = fusion(bag.features, bag, condition)[:2]
     for i, n in enumerate(counts):
         alone_bag = rows(bag, i)
-        alone, alone_attention = fusion(alone_bag.features, alone_bag, condition[i : i + 1])
+        alone, alone_attention = fusion(alone_bag.features, alone_bag, condition[i : i + 1])[:2]
         close(alone[0], together[i])
         close(alone_attention[0], attention[i, :n])
 
@@ -142,7 +142,7 @@ def test_other_patients_of_the_batch_change_no_output(fusion):
 def test_each_slide_has_its_own_frame(fusion):
     """Moving a slide by a metre changes nothing; putting its tokens into the frame of the other slide does."""
     bag, condition = make_bag([80], WIDTH, slides=[2]), torch.randn(1, WIDTH)
-    embedding, _ = fusion(bag.features, bag, condition)
+    embedding, _ = fusion(bag.features, bag, condition)[:2]
     second = (bag.slide == 1).unsqueeze(-1)
     moved = Bag(bag.features, bag.position + second * 1e6, bag.mask, bag.slide)
     close(fusion(moved.features, moved, condition)[0], embedding, atol=1e-3)
@@ -155,7 +155,7 @@ def test_any_number_of_tokens_gives_a_distribution(fusion, count):
     """The number need not be a square, and offsets may push whole grids of anchors off the tissue."""
     bag = make_bag([count, 0, 30], WIDTH)
     for size in (1.0, 30.0):
-        embedding, attention = fusion(bag.features, bag, torch.randn(3, WIDTH))
+        embedding, attention = fusion(bag.features, bag, torch.randn(3, WIDTH))[:2]
         close(attention.sum(1), torch.tensor([1.0, 0, 1]))
         assert (attention >= 0).all()
         assert (attention[~bag.mask] == 0).all()
@@ -169,7 +169,7 @@ def test_if_all_anchors_miss_the_tissue_its_mean_is_used():
     part, bag, condition = small(reach=50.0), make_bag([50], WIDTH), torch.randn(1, WIDTH)
     with torch.no_grad():
         part.offset.weight.mul_(1e3)  # every group's anchors end far off the slide
-    embedding, attention = part(bag.features, bag, condition)
+    embedding, attention = part(bag.features, bag, condition)[:2]
     close(attention, torch.full((1, 50), 1 / 50))
     shuffled = part(bag.features[:, torch.randperm(50)], bag, condition)[0]
     close(shuffled, embedding)
@@ -188,7 +188,7 @@ def test_a_teacher_can_be_built_with_the_papers_fusion():
 def test_every_parameter_learns_and_none_is_skipped_when_bags_are_empty(fusion):
     bag, condition = make_bag([60, 30], WIDTH, slides=[2, 1]), torch.randn(2, WIDTH, requires_grad=True)
     features = bag.features.requires_grad_()
-    embedding, attention = fusion(features, bag, condition)
+    embedding, attention = fusion(features, bag, condition)[:2]
     (embedding[:, 0].sum() + attention.square().sum()).backward()
     assert [name for name, p in fusion.named_parameters() if p.grad is None or not p.grad.any()] == []
     assert (features.grad.abs().sum(-1)[bag.mask] > 0).float().mean() > 0.9
@@ -196,7 +196,7 @@ def test_every_parameter_learns_and_none_is_skipped_when_bags_are_empty(fusion):
     assert condition.grad.abs().sum(1).min() > 0
     fusion.zero_grad(set_to_none=True)
     empty = Bag(bag.features * float("nan"), bag.position, bag.mask & False, bag.slide)
-    embedding, attention = fusion(empty.features, empty, condition.detach())
+    embedding, attention = fusion(empty.features, empty, condition.detach())[:2]
     assert (embedding == 0).all()
     (embedding.sum() + attention.sum()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in fusion.parameters())
@@ -204,9 +204,9 @@ def test_every_parameter_learns_and_none_is_skipped_when_bags_are_empty(fusion):
 
 def test_bfloat16_autocast_is_finite_and_close_and_attention_still_a_distribution(fusion):
     bag, condition = make_bag([80, 0, 600], WIDTH, slides=[1, 1, 3]), torch.randn(3, WIDTH)
-    expected, _ = fusion(bag.features, bag, condition)
+    expected, _ = fusion(bag.features, bag, condition)[:2]
     with torch.autocast("cpu", torch.bfloat16):
-        embedding, attention = fusion(bag.features, bag, condition)
+        embedding, attention = fusion(bag.features, bag, condition)[:2]
         embedding.float().square().sum().backward()
     torch.testing.assert_close(embedding.float(), expected, atol=0.1, rtol=0.1)
     close(attention.float().sum(1), torch.tensor([1.0, 0, 1]))

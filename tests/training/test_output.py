@@ -7,6 +7,7 @@ import torch
 from batches import DIM, make_batch, one_patient, pad_batch, shuffle_batch
 from models import PROGRAMS, build, task_of
 
+from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
 from dmml.training.student import SubspaceStudent
 from dmml.types import SUBSPACES, Bag
 
@@ -25,7 +26,8 @@ def close(a, b, tolerance=1e-5):
 def same(a, b, rows=slice(None), rows_b=slice(None)):
     """Everything but the attention, which has another width where the padding differs."""
     close(a.logits[rows], b.logits[rows_b])
-    for field in ("logits_by_magnification", "subspace_logits", "embeddings", "programs", "tissue_logits"):
+    fields = "logits_by_magnification", "subspace_logits", "embeddings", "programs", "tissue_logits", "gene_attention"
+    for field in fields:
         for key, values in getattr(a, field).items():
             close(values[rows], getattr(b, field)[key][rows_b])
 
@@ -58,6 +60,27 @@ def test_an_output_has_the_documented_keys_and_shapes(name, kind):
             torch.stack([output.logits_by_magnification[m] for m in (10, 20)]), torch.ones(2, 4, dtype=torch.bool)
         ),
     )
+
+
+class PairFusion(GatedPoolFusion):
+    """A fusion as users may write it, which returns a plain pair."""
+
+    def forward(self, tokens, bag, condition):
+        return tuple(super().forward(tokens, bag, condition)[:2])
+
+
+def test_a_teacher_gives_the_gene_attention_of_its_fusion_and_takes_a_plain_pair_as_well():
+    batch = make_batch((5, 0, 7, 4), (20, 11, 0, 16))
+    output = build("teacher", fusion=DeformableFusion)(batch)
+    assert set(output.gene_attention) == KEYS
+    for (m, _), values in output.gene_attention.items():
+        close(values.sum(1), 2.0 * batch.bags[m].mask.any(1))
+    torch.manual_seed(1)
+    gated = build("teacher", fusion=GatedPoolFusion)
+    pair = build("teacher", fusion=PairFusion)
+    pair.load_state_dict(gated.state_dict())
+    same(pair(batch), gated(batch))
+    assert pair(batch).gene_attention == build("student")(batch).gene_attention == {}
 
 
 def test_a_patients_output_depends_on_neither_batch_padding_nor_token_order(name):

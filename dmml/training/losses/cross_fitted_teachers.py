@@ -88,4 +88,6 @@ def _combine_rows(rows: Tensor, output: SubspaceOutput, other: SubspaceOutput) -
         programs=each(output.programs, other.programs),
         tissue_logits=each(output.tissue_logits, other.tissue_logits),
         tissue_attention=each(output.tissue_attention, other.tissue_attention),
+        gene_attention=each(output.gene_attention, other.gene_attention),
+        prototypes=each(output.prototypes, other.prototypes),
     )

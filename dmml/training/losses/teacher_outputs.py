@@ -13,9 +13,9 @@ from dmml.types import Batch, SubspaceOutput
 
 
 class TeacherOutputs:
-    """Stores a teacher's logits, embeddings and programs, one row per patient, but no attention and no parts of logits.
+    """Stores logits, embeddings and programs of a teacher, one row per patient.
 
-    A frozen teacher in evaluation mode gives the same output at every step, up to rounding: the last bits depend on the
+    Attention, prototypes and the parts of the logits are not stored, because no student learns them. A frozen teacher in evaluation mode gives the same output at every step, up to rounding: the last bits depend on the
     patients that share a batch. Outputs that are computed once, in batches that do not depend on the epoch, are the
     same at every step and in a resumed run. The teacher reads all of a patient's tokens, even if `max_tokens` limits
     the student's.

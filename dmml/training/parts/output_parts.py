@@ -27,6 +27,7 @@ class DeepParts:
         programs: {(m, s): (B, P_s)}.
         tissue: {m: (logits (B, C), attention (B, N_m)) of the tissue-specific part}; {} if the model has no such part.
         statistics: {m: {statistic: (B, columns)}} for the backbone; {} if they were not needed.
+        prototypes: {m: (B, N_m)} prototype of each token; {} if the model has none.
     """
 
     embeddings: BySubspace = field(default_factory=dict)
@@ -34,6 +35,7 @@ class DeepParts:
     programs: BySubspace = field(default_factory=dict)
     tissue: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     statistics: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    prototypes: dict[int, Tensor] = field(default_factory=dict)
 
 
 def assemble_output(
@@ -85,4 +87,5 @@ def assemble_output(
         tissue_attention={m: part[1][:, : n_tokens[m]] for m, part in deep.tissue.items()},
         backbone_logits=None if backbone is None else sum(backbone.subspaces.values()) + backbone.tissue,
         backbone_programs={} if backbone is None else backbone.programs,
+        prototypes={m: values[:, : n_tokens[m]] for m, values in deep.prototypes.items()},
     )
