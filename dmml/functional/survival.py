@@ -91,6 +91,14 @@ def survival_curve(logits: Tensor) -> Tensor:
     return logsigmoid(-at_least_float32(logits)).cumsum(1).exp()
 
 
+def interval_probabilities(logits: Tensor) -> Tensor:
+    """Distribution of the event over the K intervals, S_{k−1} h_k, and beyond the last one, S_K. (…, K) → (…, K + 1)."""
+    logits = at_least_float32(logits)
+    log_alive = logsigmoid(-logits).cumsum(-1)  # (…, K), log S_k
+    before = torch.nn.functional.pad(log_alive[..., :-1], (1, 0))
+    return torch.cat([before + logsigmoid(logits), log_alive[..., -1:]], -1).exp()
+
+
 def risk_score(logits: Tensor) -> Tensor:
     """Risk score −Σ_k S_k; higher is worse. (B, K) → (B,)."""
     return -survival_curve(logits).sum(1)

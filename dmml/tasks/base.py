@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from dmml.errors import InputError
+from dmml.functional.combination import highest_confidence, weighted_by_confidence
 from dmml.linear.likelihoods import Likelihood
 from dmml.tasks.presentation import Presentation
 from dmml.tasks.regression import Regression
@@ -20,7 +21,7 @@ from dmml.tasks.regression import Regression
 if TYPE_CHECKING:
     from dmml.evaluation.endpoints import Endpoint
 
-COMBINATIONS = ("mean", "max_confidence")
+COMBINATIONS = ("mean", "confidence", "max_confidence")
 OutcomeColumns = Mapping[str, Sequence[Any] | NDArray[Any]]
 """{time, event} or {label} of patients, as columns of the cohort; NaN or None where unknown"""
 SLOPE_SD, BIAS_SD = 0.5, 10.0
@@ -42,8 +43,10 @@ class Task:
 
     Args:
         combination: How magnifications are combined. "mean" averages class probabilities or survival curves, computed
-            in log space. "max_confidence", as in the paper, takes the magnification with the larger top softmax
-            probability, or the finer one in a tie.
+            in log space. "confidence" averages logits, weighted by each magnification's `prediction_confidence`; the
+            paper fuses logits by a rule of confidence that it does not give, so the rule is ours. "max_confidence", as
+            in the released code, takes the magnification with the larger top softmax probability, for survival a
+            softmax over hazard logits, or the finer one in a tie.
 
     Attributes:
         kind: Short name, written into results.
@@ -139,16 +142,24 @@ class Task:
         raise NotImplementedError
 
     def combine(self, logits: Tensor, available: Tensor) -> Tensor:
-        """Combine the logits of the magnifications, the finer ones last. (M, B, C), (M, B) bool → (B, C).
+        """Combine the logits of the magnifications, the finest last. (M, B, C), (M, B) bool → (B, C).
 
         Magnifications that are not available for a patient are left out, unless none is available.
         """
         available = available | ~available.any(0, keepdim=True)
         if self.combination == "mean":
             return self.mean_prediction(logits.float(), available.float().log())
-        top = logits.float().softmax(-1).amax(-1).masked_fill(~available, -1.0)  # (M, B)
-        finest_best = len(top) - 1 - top.flip(0).argmax(0)  # flipped: of equal values argmax takes the first, the finer
-        return logits.gather(0, finest_best[None, :, None].expand(1, -1, logits.shape[-1])).squeeze(0)
+        if self.combination == "confidence":
+            return weighted_by_confidence(logits.float(), self.prediction_confidence(logits.float()), available)
+        return highest_confidence(logits, available)
+
+    def prediction_confidence(self, logits: Tensor) -> Tensor:
+        """Confidence of predictions in themselves, above 0, as `combination: confidence` weights them. (…, C) → (…).
+
+        This is the largest probability of the predicted outcomes. By default all predictions are equally confident,
+        because not every task predicts probabilities of finitely many outcomes.
+        """
+        return torch.ones_like(logits[..., 0])
 
     def mean_prediction(self, logits: Tensor, log_weight: Tensor) -> Tensor:
         """Return the logits of the mean prediction over magnifications. (M, B, C), (M, B) → (B, C).

@@ -132,6 +132,10 @@ class Classification(Task):
         share = log_weight - torch.logsumexp(log_weight, 0)
         return masked_log_mean(log_softmax(logits, -1), share.unsqueeze(-1))
 
+    def prediction_confidence(self, logits: Tensor) -> Tensor:
+        """Largest class probability."""
+        return logits.softmax(-1).amax(-1)
+
     def linear_likelihood(self, target: Mapping[str, Tensor]) -> Likelihood:
         """Multinomial log-likelihood; the linear predictor is the logits of the classes (n, C)."""
         return MultinomialLikelihood(target["label"].numpy(), self.n_outputs)

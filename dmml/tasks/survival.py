@@ -21,6 +21,7 @@ from dmml.functional.survival import (
     discrete_time_nll,
     followed_log_likelihood,
     interval_edges,
+    interval_probabilities,
     risk_score,
     survival_at,
     survival_curve,
@@ -230,6 +231,10 @@ class Survival(Task):
         log_alive = logsigmoid(-logits)  # (M, B, K)
         before = log_alive.cumsum(-1) - log_alive + log_weight.unsqueeze(-1)  # log w S_{k-1}
         return masked_log_mean(before, logsigmoid(logits)) - masked_log_mean(before, log_alive)
+
+    def prediction_confidence(self, logits: Tensor) -> Tensor:
+        """Largest probability of the event in one interval, S_{k−1} h_k, or beyond the last one, S_K."""
+        return interval_probabilities(logits).amax(-1)
 
     def linear_likelihood(self, target: Mapping[str, Tensor]) -> Likelihood:
         """Cox partial log-likelihood; the linear predictor is a log-hazard (n, 1)."""

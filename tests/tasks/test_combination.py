@@ -1,10 +1,12 @@
 """Combination of magnifications against float64 means, and at the ends of what logits can be."""
 
+import math
+
 import pytest
 import torch
 
 from dmml.functional.survival import survival_curve
-from dmml.tasks import Classification, Survival
+from dmml.tasks import Classification, Survival, Task
 
 TASKS = {
     "survival": lambda **k: Survival(n_intervals=3, edges=[100.0, 500.0], end=900.0, **k),
@@ -41,12 +43,12 @@ def test_a_magnification_without_tokens_weighs_nothing(kind):
     torch.testing.assert_close(p[3], each[:, 3].mean(0), atol=1e-6, rtol=1e-5)
     hidden = logits.clone()
     hidden[1, 1], hidden[0, 2] = 1e4, -1e4
-    for combination in ("mean", "max_confidence"):
+    for combination in ("mean", "confidence", "max_confidence"):
         task = TASKS[kind](combination=combination)
         torch.testing.assert_close(task.combine(hidden, available)[1:3], task.combine(logits, available)[1:3])
 
 
-@pytest.mark.parametrize("combination", ["mean", "max_confidence"])
+@pytest.mark.parametrize("combination", ["mean", "confidence", "max_confidence"])
 @pytest.mark.parametrize("value", [1e4, -1e4])
 def test_extreme_logits_stay_finite_with_finite_gradients(kind, combination, value):
     task = TASKS[kind](combination=combination)
@@ -93,6 +95,42 @@ def test_max_confidence_takes_the_more_confident_magnification_and_in_a_tie_the_
     available[1, 3] = False
     expected = torch.stack([sure, sure, tied, sure])
     assert torch.equal(task.combine(logits, available), expected)
+
+
+def slow_confidence(kind, logits):
+    """Largest probability of one prediction, outcome by outcome, in plain floats."""
+    if kind == "classification":
+        weights = [math.exp(x - max(logits)) for x in logits]
+        return max(weights) / sum(weights)
+    alive, outcomes = 1.0, []
+    for x in logits:
+        hazard = 1 / (1 + math.exp(-x))
+        outcomes.append(alive * hazard)
+        alive *= 1 - hazard
+    assert sum(outcomes) + alive == pytest.approx(1)
+    return max(*outcomes, alive)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_magnifications", [1, 2, 3])
+def test_confidence_is_a_mean_of_logits_weighted_by_the_largest_probability(kind, n_magnifications):
+    logits, available = torch.randn(n_magnifications, 40, 3) * 3, torch.rand(n_magnifications, 40) < 0.7
+    combined = TASKS[kind](combination="confidence").combine(logits, available)
+    for i in range(40):
+        rows = [m for m in range(n_magnifications) if available[m, i]] or list(range(n_magnifications))
+        confidence = {m: slow_confidence(kind, logits[m, i].double().tolist()) for m in rows}
+        for c in range(3):
+            expected = sum(confidence[m] * logits[m, i, c].item() for m in rows) / sum(confidence.values())
+            assert combined[i, c].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_task_without_probabilities_weights_all_magnifications_equally():
+    class Level(Task):
+        pass
+
+    logits = torch.randn(2, 5, 1)
+    combined = Level(combination="confidence").combine(logits, torch.ones(2, 5, dtype=torch.bool))
+    torch.testing.assert_close(combined, logits.mean(0))
 
 
 def test_an_empty_batch_is_combined_and_gradients_are_exact(kind):
