@@ -25,6 +25,7 @@ FUNCTIONS = {
     "dmml.functional.consistency": {
         "expression_consistency": ["predicted_10", "predicted_20", "measured", "has_expression"],
         "attention_consistency": ["attention_10", "attention_20", "parent", "mask_10"],
+        "attention_agreement_variance": ["attention_10", "attention_20"],
         "batch_similarity_variance": ["a", "b"],
     },
     "dmml.functional.distillation": {

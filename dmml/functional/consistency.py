@@ -25,9 +25,8 @@ def expression_consistency(
     Returns:
         (B,), at least float32; zeros if P = 0.
 
-    Source: contribution 2 of the paper, applied to expression. Departs from the released code, which rewards equal
-    values on the diagonal of a batch's similarity (`batch_similarity_variance`): that loss is NaN for a single patient
-    and is minimised by any constant.
+    Source: the paper's aim that magnifications carry the same transcriptomic signal, applied to predicted expression.
+    The paper itself compares attention maps (`attention_agreement_variance`), by a loss that any constant minimises.
     """
     predicted_10, predicted_20 = at_least_float32(predicted_10), at_least_float32(predicted_20)
     if predicted_10.shape[1] == 0:
@@ -80,11 +79,39 @@ def _relative_entropy(p: Tensor, q: Tensor) -> Tensor:
     return (p * (p.clamp_min(tiny).log() - q.clamp_min(tiny).log())).sum(1)
 
 
-def batch_similarity_variance(a: Tensor, b: Tensor) -> Tensor:
-    """Compute the paper's consistency loss: 10⁴ · unbiased variance of the diagonal of the row-normalised a bᵀ.
+def attention_agreement_variance(attention_10: Tensor, attention_20: Tensor) -> Tensor:
+    """Compute the paper's consistency loss (DEV) of one subspace, without its weight λ.
+
+    C = A_10 A_20ᵀ, of which C_ii = Σ_d A_10[i, d] A_20[i, d] is the agreement between the magnifications of patient i.
+    The loss is (1/B) Σ_i (C_ii − (1/B) Σ_j C_jj)², the biased variance of the agreement; C is not normalised.
+
+    It asks that the magnifications agree equally well for all patients, not that they agree: any common value of C_ii,
+    such as that of uniform attention, gives 0. So does a single patient.
 
     Args:
-        a: (B, F) features of one magnification.
+        attention_10: (B, D) gene-to-tissue attention of each patient at one magnification.
+        attention_20: (B, D) the same at the other magnification.
+
+    Returns:
+        Scalar, at least float32; 0 for B = 0.
+
+    Source: eq. 7 of the paper, which gives no value of λ.
+    """
+    attention_10, attention_20 = at_least_float32(attention_10), at_least_float32(attention_20)
+    agreement = (attention_10 * attention_20).sum(1)  # (B,)
+    if len(agreement) == 0:
+        return agreement.sum()
+    return (agreement - agreement.mean()).square().mean()
+
+
+def batch_similarity_variance(a: Tensor, b: Tensor) -> Tensor:
+    """Compute the released code's consistency loss: 10⁴ · unbiased variance of the diagonal of the row-normalised a bᵀ.
+
+    The factor, the unit length of the rows and the unbiased variance are the code's; the paper has none of them
+    (`attention_agreement_variance`).
+
+    Args:
+        a: (B, F) features of one magnification, e.g. its gene-to-tissue attention.
         b: (B, F) features of the other magnification.
 
     Returns:

@@ -8,6 +8,7 @@ import torch
 from scipy.spatial.distance import jensenshannon
 
 from dmml.functional.consistency import (
+    attention_agreement_variance,
     attention_consistency,
     batch_similarity_variance,
     decorrelation,
@@ -107,7 +108,25 @@ def test_attention_consistency_gradient_is_finite_at_zero_attention():
     assert a20.grad.isfinite().all()
 
 
-def test_batch_similarity_variance_is_the_papers_form():
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_attention_agreement_variance_is_eq_7_of_the_paper(n):
+    a, b = torch.rand(n, 9).softmax(1), torch.rand(n, 9).softmax(1)
+    agreement = []
+    for i in range(n):
+        c = 0.0
+        for d in range(9):
+            c += a[i, d].item() * b[i, d].item()
+        agreement.append(c)
+    mean = sum(agreement) / n
+    expected = sum((c - mean) ** 2 for c in agreement) / n
+    assert attention_agreement_variance(a, b).item() == pytest.approx(expected, rel=1e-4, abs=1e-12)
+    assert (expected == 0) == (n == 1), "the biased variance of one patient is 0"
+    uniform = torch.full((n, 9), 1 / 9)
+    assert attention_agreement_variance(uniform, uniform) < 1e-14, "magnifications that agree equally well pay nothing"
+    assert attention_agreement_variance(a[:0], b[:0]) == 0
+
+
+def test_batch_similarity_variance_is_the_released_form():
     a, b = torch.randn(6, 9), torch.randn(6, 9)
     s = a.double().numpy() @ b.double().numpy().T
     diagonal = [row[i] / np.sqrt((row**2).sum()) for i, row in enumerate(s)]

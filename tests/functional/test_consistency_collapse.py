@@ -60,7 +60,7 @@ def test_magnifications_that_agree_on_wrong_values_have_a_loss(measured):
     assert expression_consistency(wrong, wrong).sum() == 0
 
 
-def test_the_papers_form_is_minimised_by_constants():
+def test_the_released_form_is_minimised_by_constants():
     """It has no gradient at a constant, and minimising it never leads to the measurements."""
     constant = torch.randn(1, 8, dtype=torch.float64).expand(PATIENTS, -1)
     a, b = (constant.clone().requires_grad_() for _ in range(2))

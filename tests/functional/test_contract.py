@@ -9,6 +9,7 @@ import pytest
 import torch
 from decimal_formulas import (
     exact,
+    slow_agreement,
     slow_attention,
     slow_bernoulli,
     slow_concordance,
@@ -165,6 +166,9 @@ CONTRACTS = {
     "attention_consistency": Contract(consistency.attention_consistency, slow_attention, of_attention, ()),
     "batch_similarity_variance": Contract(
         consistency.batch_similarity_variance, slow_similarity, of_similarity, (0, 1)
+    ),
+    "attention_agreement_variance": Contract(
+        consistency.attention_agreement_variance, slow_agreement, of_similarity, (0, 1)
     ),
     "softened_kl": Contract(distillation.softened_kl, slow_kl, of_softened),
     "softened_bernoulli_kl": Contract(distillation.softened_bernoulli_kl, slow_bernoulli, of_softened),

@@ -92,6 +92,14 @@ def slow_similarity(a, b):
     return 10000 * sum((x - mean) ** 2 for x in diagonal) / (len(diagonal) - 1)
 
 
+def slow_agreement(a, b):
+    if not a:
+        return Decimal(0)
+    diagonal = [sum(x * y for x, y in zip(row, other, strict=True)) for row, other in zip(a, b, strict=True)]
+    mean = sum(diagonal) / len(diagonal)
+    return sum((x - mean) ** 2 for x in diagonal) / len(diagonal)
+
+
 def slow_kl(student, teacher, temperature):
     total = Decimal(0)
     for s, t in zip(student, teacher, strict=True):
