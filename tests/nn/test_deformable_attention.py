@@ -69,18 +69,18 @@ def slow(part, bag, condition, i):
             for key in kv:
                 c = torch.zeros(d) if condition is None else part.anchor_query(condition)[part_of_head]
                 of_condition.append(c @ key[part_of_head] / math.sqrt(d))
-            shown = [m for m, is_visible in enumerate(visible) if is_visible]
-            weights = torch.stack([of_condition[m] for m in shown]).softmax(0)
-            for m, weight in zip(shown, weights, strict=True):
+            visible_rows = [m for m, is_visible in enumerate(visible) if is_visible]
+            weights = torch.stack([of_condition[m] for m in visible_rows]).softmax(0)
+            for m, weight in zip(visible_rows, weights, strict=True):
                 maps[head, m] += weight * len(rows) / int(bag.mask[i].sum())
             for n, place in zip(rows, relative, strict=True):
                 query = part.to_query(h[n])[part_of_head]
                 logits = []
-                for m in shown:
+                for m in visible_rows:
                     near = ((place - anchors[m]) @ part.frequency).cos().sum() / f * part.log_locality[head].exp()
                     logits.append(query @ kv[m][part_of_head] / math.sqrt(d) + near + of_condition[m])
                 attention = torch.stack(logits).softmax(0)
-                for weight, m in zip(attention, shown, strict=True):
+                for weight, m in zip(attention, visible_rows, strict=True):
                     values[n, part_of_head] += weight * kv[m][part.inner :][part_of_head]
     return part.out(values) * bag.mask[i].unsqueeze(1), maps.flatten()
 
