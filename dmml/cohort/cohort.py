@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dmml.cohort.clinical.table import Clinical
+from dmml.cohort.gene_sets.gene_choice import GeneChoice
 from dmml.cohort.gene_sets.gene_sets import SUBSPACES, GeneSets, genes_of
 from dmml.cohort.rna.expression import Expression
 from dmml.cohort.splits.inner_folds import carve_validation
@@ -34,8 +35,8 @@ class Cohort:
     fold: int = 0
     features: str | None = None
     """Path or URL of the feature store."""
-    preset: str | None = None
-    """Preset for the number of genes, which are chosen on training patients (`gene_preset`); None keeps all genes."""
+    gene_choice: GeneChoice | None = None
+    """Rule that narrows the gene sets on training patients; None keeps all genes."""
     members: list[Cohort] = field(default_factory=list)
     """Cohorts that were joined into this one; empty for a single cohort."""
 

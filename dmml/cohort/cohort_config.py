@@ -33,8 +33,9 @@ class CohortConfig:
         outcome: {time, event | censored, unit: days | months | years}, or {label: column}; None for prediction.
         covariates: Clinical columns kept for comparison, each by name or as {name, levels}; they never enter a network.
         expression: RNA table, or {path, patient_id, suffix, scale}; None = no RNA.
-        gene_sets: {tumor: path, tme: path}; None = the shipped lists; {preset: paper} = as many genes as the paper
-            uses, chosen on training patients.
+        gene_sets: {tumor: path, tme: path}; None = the shipped lists. Two further keys narrow the lists on training
+            patients: {most_variable: 0.3} keeps the 30 % of each subspace's genes with the largest variance, as in the
+            paper, and {preset: released_code} 59 and 361 genes, the released code's numbers.
         features: Feature store; None = no slides.
         split: {folds, stratify, site, seed}, a CSV `patient_id,fold`, or a folder of `splits_<k>.csv`; None: `test`
             and `predict` use all patients, and `fit` takes its inner validation patients from all.

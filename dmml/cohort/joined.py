@@ -48,7 +48,7 @@ def join_cohorts(cohorts: Sequence[Cohort]) -> Cohort:
         gene_sets=cohorts[0].gene_sets,
         split=_join_splits(cohorts, names),
         fold=cohorts[0].fold,
-        preset=cohorts[0].preset,
+        gene_choice=cohorts[0].gene_choice,
         members=list(cohorts),
     )
 

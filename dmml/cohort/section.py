@@ -11,7 +11,7 @@ from dmml.cohort.clinical.table import Clinical, read_clinical
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.cohort_config import CohortConfig
 from dmml.cohort.config_paths import check_files_exist
-from dmml.cohort.gene_sets.gene_preset import split_preset
+from dmml.cohort.gene_sets.gene_choice import split_choice
 from dmml.cohort.gene_sets.gene_sets import read_gene_sets
 from dmml.cohort.id_matching import differently_spelled, match_ids_one_to_one
 from dmml.cohort.joined import join_cohorts
@@ -51,7 +51,7 @@ def read_cohort(config: CohortConfig | Mapping[str, Any]) -> Cohort:
     split = None if config.split is None else _read_or_make_split(config.split, clinical)
     if split is not None:
         split.fold(fold)  # refuses an invalid fold before the RNA is read
-    lists, preset = split_preset(config.gene_sets)
+    lists, gene_choice = split_choice(config.gene_sets)
     gene_sets = read_gene_sets(lists)
     expression = read_expression(config.expression) if config.expression else None
     if expression is not None:
@@ -64,7 +64,7 @@ def read_cohort(config: CohortConfig | Mapping[str, Any]) -> Cohort:
         split=split,
         fold=fold,
         features=None if config.features is None else str(config.features),
-        preset=preset,
+        gene_choice=gene_choice,
     )
 
 

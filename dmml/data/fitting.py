@@ -113,7 +113,7 @@ def training_statistics(data: MultimodalDataModule, genes: Mapping[str, list[str
         "horizons": None if time is None else horizons_reached(time),
         "cohort": data.name,
         "fold": data.cohort.tested_fold,
-        "gene_preset": data.cohort.preset,
+        "gene_choice": None if data.cohort.gene_choice is None else str(data.cohort.gene_choice),
         "n_training": len(train),
         "hashes": data.hashes({part: data.patients(part) for part in ("train", "val", "test", "outer_test")}),
     }

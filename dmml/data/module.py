@@ -164,7 +164,7 @@ class MultimodalDataModule(LightningDataModule):
         return 0 if self.store is None else self.store.n_features
 
     def programs(self) -> dict[str, dict[str, list[str]]]:
-        """Gene sets restricted to the genes of the table, or to those that a preset chooses; empty without RNA."""
+        """Gene sets restricted to the genes of the table, or to those that a rule of `gene_sets` chooses; empty without RNA."""
         return {} if self.rna is None else self.rna.programs(self.patients("train"))
 
     def outcome(self, patients: list[str]) -> dict[str, np.ndarray]:

@@ -11,7 +11,6 @@ import pandas as pd
 
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.cohort_config import STANDARDISE
-from dmml.cohort.gene_sets.gene_preset import choose_genes
 from dmml.cohort.gene_sets.gene_sets import GeneSets
 from dmml.cohort.rna.expression import model_values
 from dmml.cohort.rna.standardise import (
@@ -59,17 +58,21 @@ class CohortRna:
         return np.isfinite(self.values.reindex(index=patients, columns=genes).to_numpy(float))
 
     def programs(self, train: Sequence[str]) -> GeneSets:
-        """Gene sets restricted to the table's genes; a preset narrows them further on training patients with RNA."""
+        """Gene sets restricted to the table's genes, and narrowed further on training patients with RNA if asked.
+
+        Raises:
+            InputError: A rule chooses genes, and no training patient has RNA, or the rule cannot read its scale.
+        """
         usable = self.cohort.usable_gene_sets()
-        if self.cohort.preset is None:
+        if self.cohort.gene_choice is None:
             return usable
         with_rna = [patient for patient in train if patient in self]
         if not with_rna:
             raise InputError(
-                f"gene_sets: the preset {self.cohort.preset!r} chooses genes on training patients with RNA, and there are "
-                "none; leave the preset out, or check data.expression"
+                f"gene_sets: {self.cohort.gene_choice} chooses genes on training patients with RNA, and there are none; "
+                "leave it out, or check data.expression"
             )
-        return choose_genes(usable, self.values.loc[with_rna], self.cohort.preset)
+        return self.cohort.gene_choice.choose(usable, self.values.loc[with_rna], self.scale)
 
     def fit(self, train: Sequence[str], genes: Sequence[str]) -> dict[str, Any]:
         """Fit the statistics of genes to the training patients with RNA; returned as plain lists."""

@@ -24,12 +24,16 @@ def test_an_empty_value_is_no_column_of_slides_and_the_default_column_of_patient
 
 def test_further_cohorts_take_over_what_all_share():
     first = CohortConfig(
-        "a.csv", expression="a.parquet", gene_sets={"preset": "paper"}, fold=2, split={"folds": 3, "site": "hospital"}
+        "a.csv",
+        expression="a.parquet",
+        gene_sets={"most_variable": 0.3},
+        fold=2,
+        split={"folds": 3, "site": "hospital"},
     )
     also = [{"clinical": "b.csv", "features": "b.zarr"}, {"clinical": "c.csv", "features": "c.zarr", "split": "c.csv"}]
     alone, second, third = CohortConfig(**(first.section() | {"also": also})).each_cohort()
     assert alone == first
-    assert (second.gene_sets, second.fold, second.expression) == ({"preset": "paper"}, 2, None)
+    assert (second.gene_sets, second.fold, second.expression) == ({"most_variable": 0.3}, 2, None)
     assert second.split == {"folds": 3, "site": True}  # the column of the first cohort need not exist in the second
     assert third.split == "c.csv"
 

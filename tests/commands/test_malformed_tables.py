@@ -191,7 +191,7 @@ TABLES = {
     # gene sets
     "a gene in both subspaces": (lambda: [text(f"{s}.txt", "TP53\nEGFR\n") for s in ("tumor", "tme")], {"gene_sets": {"tumor": "tumor.txt", "tme": "tme.txt"}}, r"2 gene\(s\) are in both"),
     "a gene set of commas": (lambda: [text("t.gmt", "SET,desc,TP53\n"), text("e.gmt", "SET\td\tEGFR\n")], {"gene_sets": {"tumor": "t.gmt", "tme": "e.gmt"}}, r"t.gmt: line 1 is not a gene set"),
-    "a preset that is not": (clinical_with(), {"gene_sets": {"preset": "papier"}}, r"unknown preset 'papier'; use paper"),
+    "a preset that is not": (clinical_with(), {"gene_sets": {"preset": "papier"}}, r"unknown preset 'papier'; give most_variable"),
     # splits
     "a patient in two folds": (lambda: folds([*EVERY, ("p00", 2)]), {"split": "folds.csv"}, r"patient p00 is in fold 0 and in fold 2"),
     "one fold": (lambda: folds([(p, 0) for p in PATIENTS]), {"split": "folds.csv"}, r"only one fold"),

@@ -216,28 +216,37 @@ def bits(kept: dict) -> dict[str, object]:
     return {"fitted": fitted, "weights": weights, "hparams": hparams}
 
 
-def test_test_patients_affect_no_fitted_number_and_no_weight(tmp_path):
+@pytest.mark.parametrize(
+    "rule", [{"preset": "released_code"}, {"most_variable": 0.3}], ids=lambda rule: next(iter(rule))
+)
+def test_test_patients_affect_no_fitted_number_and_no_weight(rule, tmp_path):
     home = hospital(tmp_path / "home", "a")
     (tmp_path / "splits").mkdir()
     ids = list(pd.read_csv(home / "clinical.csv")["patient_id"])
     parts = {"train": ids[:34], "val": ids[34:45], "test": ids[45:]}
     columns = {part: pd.Series(patients) for part, patients in parts.items()}
     pd.DataFrame(columns).to_csv(tmp_path / "splits" / "splits_0.csv", index=False)
-    common = {"split": str(tmp_path / "splits"), "gene_sets": {"preset": "paper"}, "name": "home", "batch_size": 8}
+    common = {"split": str(tmp_path / "splits"), "gene_sets": rule, "name": "home", "batch_size": 8}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         runs = {"base": home}
         runs["unseen"] = spoil(home, parts["test"], tmp_path / "unseen")
+        runs["validation"] = spoil(home, parts["val"], tmp_path / "validation")
         runs["seen"] = spoil(home, parts["train"][:3], tmp_path / "seen")
         kept = {name: fit(name, section(folder) | common, max_epochs=2) for name, folder in runs.items()}
     finally:
         torch.set_num_threads(threads)
     base, unseen, seen = (bits(kept[name]) for name in ("base", "unseen", "seen"))
     assert base == unseen
+    assert bits(kept["validation"])["hparams"]["genes"] == base["hparams"]["genes"]
     assert base["weights"] != seen["weights"]  # the comparison can fail
     assert base["fitted"] != seen["fitted"]
     genes = unpack(kept["base"]["hyper_parameters"]["genes"])
-    assert {s: len(patients) for s, patients in genes.items()} == {"tumor": 59, "tme": 361}
+    numbers = {s: len(names) for s, names in genes.items()}
+    wanted = {s: int(0.3 * len(set(GENES) & set(genes_of(SETS[s]))) + 0.5) for s in SETS}
+    assert numbers == (wanted if "most_variable" in rule else {"tumor": 59, "tme": 361})
     assert genes != unpack(kept["seen"]["hyper_parameters"]["genes"])
-    assert unpack(kept["base"]["hyper_parameters"]["fitted"])["gene_preset"] == "paper"
+    assert unpack(kept["base"]["hyper_parameters"]["fitted"])["gene_choice"] == ", ".join(
+        f"{key}: {value}" for key, value in rule.items()
+    )

@@ -1,41 +1,16 @@
-"""Chooses as many genes as the paper uses from gene sets of any size, on the RNA of training patients."""
+"""Chooses as many genes as the released code uses from gene sets of any size, on the RNA of training patients."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import zip_longest
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from dmml.cohort.gene_sets.gene_sets import SUBSPACES, GeneSets, Programs, genes_of
-from dmml.errors import InputError
 
-PRESETS = {"paper": {"tumor": 59, "tme": 361}}
-"""{name: {subspace: number of genes}}; the paper gives the numbers, but not the genes."""
-
-
-def split_preset(
-    spec: Mapping[str, str | Path] | str | Path | None,
-) -> tuple[Mapping[str, str | Path] | str | Path | None, str | None]:
-    """Separate the gene lists of a data section from its preset.
-
-    Args:
-        spec: `gene_sets` of a data section, with a preset given as `{…, preset: paper}`.
-
-    Returns:
-        The lists without the preset (None for the shipped ones), and the name of the preset or None.
-
-    Raises:
-        InputError: The preset is unknown.
-    """
-    if not isinstance(spec, Mapping) or "preset" not in spec:
-        return spec, None
-    preset = str(spec["preset"])
-    if preset not in PRESETS:
-        raise InputError(f"gene_sets: unknown preset {preset!r}; use {' or '.join(PRESETS)}")
-    return {key: value for key, value in spec.items() if key != "preset"} or None, preset
+PRESETS = {"released_code": {"tumor": 59, "tme": 361}}
+"""{name: {subspace: number of genes}}; the released code has these numbers, but not the genes. The paper has neither."""
 
 
 def choose_genes(gene_sets: GeneSets, values: pd.DataFrame, preset: str) -> GeneSets:

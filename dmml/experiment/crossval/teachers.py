@@ -52,12 +52,12 @@ def without(data: FoldData, patients: Sequence[str], teacher: Path) -> Iterator[
     targets.
 
     Raises:
-        InputError: The genes come from a preset, which would choose other genes for each teacher.
+        InputError: A rule chooses the genes, and would choose other genes for each teacher.
     """
     fitted = unpack(read_checkpoint(teacher)["hyper_parameters"]["fitted"])
-    if fitted.get("gene_preset"):
+    if fitted.get("gene_choice"):
         raise InputError(
-            f"--cross-fit: the preset {fitted['gene_preset']!r} chooses other genes for each teacher; name gene_sets"
+            f"--cross-fit: gene_sets: {{{fitted['gene_choice']}}} chooses other genes for each teacher; name files alone"
         )
     data.without, data.fixed = set(patients), {"gene_statistics": fitted.get("gene_statistics", {})}
     data.setup("fit")

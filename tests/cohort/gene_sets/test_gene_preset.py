@@ -1,13 +1,11 @@
-"""The preset of the paper's numbers of genes, against a slow computation of its rule."""
+"""The preset of the released code's numbers of genes, against a slow computation of its rule."""
 
 import numpy as np
 import pandas as pd
-import pytest
 from scipy.stats import rankdata
 
-from dmml.cohort.gene_sets.gene_preset import PRESETS, choose_genes, split_preset
+from dmml.cohort.gene_sets.gene_preset import PRESETS, choose_genes
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
-from dmml.errors import InputError
 
 
 def by_hand(programs, values, number):
@@ -42,14 +40,14 @@ def test_the_preset_follows_its_rule_computed_by_hand():
     values = pd.DataFrame(rng.normal(size=(50, len(genes))), columns=genes)
     values.iloc[:, ::7] = 0.0  # never expressed
     values.iloc[0, 5] = 7377  # as published tables have it
-    narrowed = choose_genes(sets, values, "paper")
-    for s, number in PRESETS["paper"].items():
+    narrowed = choose_genes(sets, values, "released_code")
+    for s, number in PRESETS["released_code"].items():
         assert len(genes_of(narrowed[s])) == number
         assert set(genes_of(narrowed[s])) == by_hand(sets[s], values, number)
         assert set(narrowed[s]) == set(sets[s])  # every program keeps its best
         assert all(gene in sets[s][program] for program, kept in narrowed[s].items() for gene in kept)
     shuffled = values.iloc[rng.permutation(50), rng.permutation(len(genes))]
-    assert choose_genes(sets, shuffled, "paper") == narrowed  # neither rows nor columns have an order
+    assert choose_genes(sets, shuffled, "released_code") == narrowed  # neither rows nor columns have an order
 
 
 def test_correlated_genes_are_preferred():
@@ -58,15 +56,6 @@ def test_correlated_genes_are_preferred():
     speaking = pd.DataFrame(driver + 0.1 * rng.normal(size=(80, 40)), columns=[f"S{i}" for i in range(40)])
     silent = pd.DataFrame(rng.normal(size=(80, 60)), columns=[f"N{i}" for i in range(60)])
     values = speaking.join(silent).assign(E=1.0)
-    narrowed = choose_genes({"tumor": {"A": list(values)[:100]}, "tme": {"B": ["E"]}}, values, "paper")
+    narrowed = choose_genes({"tumor": {"A": list(values)[:100]}, "tme": {"B": ["E"]}}, values, "released_code")
     assert {f"S{i}" for i in range(40)} < set(narrowed["tumor"]["A"])
     assert narrowed["tme"] == {"B": ["E"]}  # fewer than wanted: all
-
-
-def test_a_preset_is_named_in_gene_sets():
-    assert split_preset(None) == (None, None)
-    assert split_preset("a.csv") == ("a.csv", None)
-    assert split_preset({"preset": "paper"}) == (None, "paper")
-    assert split_preset({"tumor": "t", "tme": "e", "preset": "paper"}) == ({"tumor": "t", "tme": "e"}, "paper")
-    with pytest.raises(InputError, match="unknown preset 'small'; use paper"):
-        split_preset({"preset": "small"})

@@ -52,7 +52,7 @@ def copied(luad, target, patients, kinds=("rna", "outcome", "covariates")):
     return target
 
 
-@pytest.mark.parametrize("preset", [None, "paper"])
+@pytest.mark.parametrize("preset", [None, "released_code"])
 def test_absurd_test_patients_of_luad_do_not_change_any_fitted_bit(luad, preset, repository, tmp_path, monkeypatch):
     luad, train, test = luad
     regressions = record_regressions(monkeypatch)
