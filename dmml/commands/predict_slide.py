@@ -27,6 +27,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="D", help="folder; the answer goes to D/<slide>/")
     parser.add_argument("--mpp", type=float, help="µm per pixel, used only for slides that do not state their own")
     parser.add_argument("--weights", metavar="PATH", help="local weights of the encoder that the model was trained on")
+    parser.add_argument(
+        "--tissue",
+        metavar="METHOD",
+        help="how tissue is found: colour, or module:function of your own (default: as on the training slides)",
+    )
+    parser.add_argument(
+        "--min-tissue",
+        type=float,
+        metavar="SHARE",
+        help="smallest share of tissue of a tile that is read (default: as on the training slides)",
+    )
     parser.add_argument("--one-patient", action="store_true", help="all slides belong to one patient")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing answer")
 
@@ -35,11 +46,13 @@ def run(args: argparse.Namespace) -> None:
     """Check the input, then predict patient by patient and print each answer."""
     from dmml.commands.config.file_checks import check_checkpoint
     from dmml.experiment.predict_slide.input import check_input
+    from dmml.experiment.predict_slide.tile_choice import check_options
     from dmml.slides.discovery.find import describe_unscaled, find_slides
 
     check_checkpoint(args.ckpt_path)
     options = {name: getattr(args, name) for name in ("mpp", "weights", "one_patient", "overwrite")}
     check_input(args.slides, args.out, **options)
+    check_options(args.tissue, args.min_tissue)
     check_writable(args.out, "name another folder with --out")
     if skipped := describe_unscaled(find_slides(args.slides, lambda path: args.mpp is not None).unscaled):
         print(skipped)
@@ -66,6 +79,8 @@ def run(args: argparse.Namespace) -> None:
             args.ckpt_path,
             args.out,
             **options,
+            tissue=args.tissue,
+            min_tissue=args.min_tissue,
             command=_command(args),
             progress=show_progress,
             done=print_answer,
@@ -75,8 +90,8 @@ def run(args: argparse.Namespace) -> None:
 def _command(args: argparse.Namespace) -> str:
     """Return the command line that repeats this prediction."""
     words = ["dmml", "predict-slide", *args.slides, "--ckpt_path", args.ckpt_path, "--out", args.out]
-    words += [
-        part for name in ("mpp", "weights") if getattr(args, name) for part in (f"--{name}", str(getattr(args, name)))
-    ]
+    for name in ("mpp", "weights", "tissue", "min_tissue"):
+        if getattr(args, name):
+            words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     words += [f"--{name.replace('_', '-')}" for name in ("one_patient", "overwrite") if getattr(args, name)]
     return shlex.join(words)

@@ -109,6 +109,7 @@ def training_statistics(data: MultimodalDataModule, genes: Mapping[str, list[str
         "gene_statistics": {} if rna is None else {s: rna.fit(train, genes[s]) for s in SUBSPACES if genes.get(s)},
         "feature_statistics": data.feature_statistics(train),
         "encoder": {} if store is None else store.attributes["encoder"],
+        "extraction": {} if store is None else store.attributes.get("extraction") or {},
         "censoring": None if time is None or event is None else censoring_curve(time, event).plain(),
         "horizons": None if time is None else horizons_reached(time),
         "cohort": data.name,

@@ -24,7 +24,7 @@ class JoinedStore:
 
     def __init__(self, stores: Mapping[str, FeatureStore]):
         (self.path, first), *_ = stores.items()
-        self.attributes = first.attributes
+        self.attributes = {**first.attributes, "extraction": _common_extraction(list(stores.values()))}
         self.n_features = first.n_features
         self.holds_vectors = first.holds_vectors
         self._store: dict[str, FeatureStore] = {}
@@ -96,3 +96,13 @@ class JoinedStore:
     def thumbnail(self, slide_id: str) -> np.ndarray | None:
         """See `FeatureStore.thumbnail`."""
         return self._store[slide_id].thumbnail(slide_id)
+
+
+def _common_extraction(stores: Sequence[FeatureStore]) -> dict[str, Any]:
+    """Return {option: value} of the extraction, None where the stores differ; {} if one of them does not record it."""
+    each = [store.attributes.get("extraction") or {} for store in stores]
+    if not all(each):
+        return {}
+    options = {name for extraction in each for name in extraction}
+    values = {name: [extraction.get(name) for extraction in each] for name in sorted(options)}
+    return {name: found[0] if all(value == found[0] for value in found) else None for name, found in values.items()}

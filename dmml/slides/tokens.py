@@ -12,7 +12,7 @@ from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS
 from dmml.slides.extraction.stream import encode_slides
 from dmml.slides.reading.reader_pool import ReaderPool
 from dmml.slides.slide_error import SlideError
-from dmml.slides.tiling.grid import check_magnifications
+from dmml.slides.tiling.grid import DEFAULT_TISSUE, MIN_TISSUE, check_magnifications
 from dmml.slides.tiling.layout import SlideRequest
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def tokens_of_slide(
     magnifications: Sequence[int] = DEFAULT_MAGNIFICATIONS,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    tissue: str = DEFAULT_TISSUE,
+    min_tissue: float = MIN_TISSUE,
 ) -> tuple[dict[int, SlideFeatures], np.ndarray, dict[str, Any]]:
     """Encode the tissue of one slide.
 
@@ -37,6 +39,8 @@ def tokens_of_slide(
         magnifications: One, or two of which the finer is twice the coarser.
         batch_size: Tiles per call of the encoder; None means the encoder's choice.
         progress: Called with (tiles done, tiles of the slide) after every batch.
+        tissue: Name of the method that finds tissue: `colour`, or `module:function`.
+        min_tissue: Smallest share of tissue of a tile that is kept, above 0 and at most 1.
 
     Returns:
         {magnification: features}, the thumbnail (H, W, 3) uint8, and attributes: `source`, `source_bytes`,
@@ -46,7 +50,7 @@ def tokens_of_slide(
     Raises:
         SlideError: The slide cannot be used; `state` is the keyword for the reason.
     """
-    request = SlideRequest(Path(path), check_magnifications(magnifications), mpp)
+    request = SlideRequest(Path(path), check_magnifications(magnifications), mpp, min_tissue, tissue)
     previous_size = encoder.batch_size
     encoder.batch_size = batch_size or previous_size
     report = (lambda slide, done, resumed, total: progress(done, total)) if progress else None

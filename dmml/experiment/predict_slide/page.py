@@ -158,8 +158,12 @@ def _provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
             (f"{prefix}tissue", f"{slide['tissue_mm2']:.3g} mm²"),
             (f"{prefix}tiles", tiles),
         ]
+    tiles = record["tiles_chosen"]
+    known = ", as in training" if tiles["as_in_training"] else ""
+    tissue = f"by {tiles['tissue']}, at least {100 * tiles['min_tissue']:g} % of a tile{known}"
     return [
         *rows,
+        ("tissue found", tissue),
         ("run", model["run"]),
         ("checkpoint", f"{Path(model['checkpoint']).name}, sha256 {model['sha256']}…"),
         ("model", model["class"].rsplit(".", 1)[-1]),

@@ -22,6 +22,7 @@ from dmml.experiment.load_model import CheckpointModel, load_encoder_of, load_mo
 from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import Answer, plain, read_answer
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_scales
+from dmml.experiment.predict_slide.tile_choice import TileChoice, check_options, choose_tiles
 from dmml.experiment.run_folder import now
 from dmml.slides.slide_error import SlideError
 from dmml.slides.tokens import tokens_of_slide
@@ -83,6 +84,8 @@ def predict_slides(
     weights: str | Path | None = None,
     one_patient: bool = False,
     overwrite: bool = False,
+    tissue: str | None = None,
+    min_tissue: float | None = None,
     command: str = "",
     progress: Progress | None = None,
     done: Callable[[SlidePrediction], None] | None = None,
@@ -97,6 +100,8 @@ def predict_slides(
         weights: Local weights of the model's encoder.
         one_patient: Whether all slides belong to one patient; otherwise each slide is a patient.
         overwrite: Whether to replace existing answers.
+        tissue: Method that finds tissue, `colour` or `module:function`; None = as in training.
+        min_tissue: Smallest share of tissue of a tile that is read; None = as in training.
         command: The typed command, for the record.
         progress: Called while a slide is encoded.
         done: Called with every answer as soon as it is written.
@@ -109,13 +114,15 @@ def predict_slides(
             predicted first.
     """
     cases = check_input(slides, out, mpp, weights, one_patient, overwrite)
+    check_options(tissue, min_tissue)
     model = load_model(checkpoint)
+    tiles = choose_tiles(checkpoint, model.module.fitted.get("extraction"), tissue, min_tissue)
     check_scales(cases, mpp, model.module.magnifications)
     encoder = load_encoder_of(model, weights)
     answers, failures = [], []
     for case in cases:
         try:
-            answers.append(_predict(case, model, encoder, mpp, command, progress))
+            answers.append(_predict(case, model, encoder, tiles, mpp, command, progress))
         except SlideError as error:
             failures.append(str(error))
             continue
@@ -129,7 +136,13 @@ def predict_slides(
 
 
 def _predict(
-    case: Case, model: CheckpointModel, encoder: Encoder, mpp: float | None, command: str, progress: Progress | None
+    case: Case,
+    model: CheckpointModel,
+    encoder: Encoder,
+    tiles: TileChoice,
+    mpp: float | None,
+    command: str,
+    progress: Progress | None,
 ) -> SlidePrediction:
     from dmml.experiment.predict_slide.maps import Thumbnail
 
@@ -137,14 +150,20 @@ def _predict(
     for path in case.slides:
         report_progress = None if progress is None else partial(progress, path.stem)
         bags, thumbnail, attributes = tokens_of_slide(
-            path, encoder, mpp, model.module.magnifications, progress=report_progress
+            path,
+            encoder,
+            mpp,
+            model.module.magnifications,
+            progress=report_progress,
+            tissue=tiles.tissue,
+            min_tissue=tiles.min_tissue,
         )
         encoded[path.stem] = bags
         thumbnails.append(Thumbnail(path.stem, np.ascontiguousarray(thumbnail[..., :3]), attributes["thumbnail_mpp"]))
         sources.append({"slide_id": path.stem, **attributes})
     batch = _batch(case.name, encoded, model.module.magnifications)
     answer, output = read_answer(model.module, batch)
-    record = _record(case, model, encoder, answer, sources, command)
+    record = _record(case, model, encoder, tiles, answer, sources, command)
     _write(case.folder, answer, record, thumbnails, batch, output)
     return SlidePrediction(case.folder, answer, record)
 
@@ -157,7 +176,13 @@ def _batch(patient: str, slides: dict[str, dict[int, SlideFeatures]], magnificat
 
 
 def _record(
-    case: Case, model: CheckpointModel, encoder: Encoder, answer: Answer, slides: list[dict[str, Any]], command: str
+    case: Case,
+    model: CheckpointModel,
+    encoder: Encoder,
+    tiles: TileChoice,
+    answer: Answer,
+    slides: list[dict[str, Any]],
+    command: str,
 ) -> dict[str, Any]:
     """Return the content of `prediction.json`."""
     return {
@@ -165,9 +190,10 @@ def _record(
         "patient": case.name,
         "answer": [text.headline(answer, model.identity), text.outlook(answer)],
         **plain(answer),
-        "notes": text.notes(answer, slides, model.reads_rna),
+        "notes": [*text.notes(answer, slides, model.reads_rna), *text.tile_notes(tiles.notes)],
         "use": text.RESEARCH_USE,
         "slides": slides,
+        "tiles_chosen": tiles.record,
         "model": model.identity,
         "encoder": encoder.identity,
         "command": command,

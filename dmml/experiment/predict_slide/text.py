@@ -140,6 +140,11 @@ def notes(answer: Answer, slides: Sequence[Mapping[str, Any]], reads_rna: bool) 
     return sentences
 
 
+def tile_notes(differences: Sequence[str]) -> list[str]:
+    """Write sentences on where tiles are chosen otherwise than in training (`TileChoice.notes`)."""
+    return [f"{difference[0].upper()}{difference[1:]}." for difference in differences]
+
+
 def _slide_notes(slide: Mapping[str, Any]) -> list[str]:
     """Write what a reader must know about one slide, without full stops."""
     sentences = []
