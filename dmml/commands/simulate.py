@@ -1,7 +1,8 @@
 """Simulate two cohorts with known truth: rendered slides (or token features), RNA and outcomes.
 
-Writes OUT/development and OUT/held_out, each with clinical.csv, truth.csv and, by default, slides/ and rna/; with
---features-only, features.zarr and expression.parquet instead. The held-out cohort has other sites, another stain and
+Writes OUT/development and OUT/held_out, each with clinical.csv, truth.csv (factors of the patients), truth/ (tissue of
+the slides as label images, with their key labels.json) and, by default, slides/ and rna/; with --features-only,
+features.zarr and expression.parquet instead. The held-out cohort has other sites, another stain and
 another RNA batch, but the same biology.
 """
 

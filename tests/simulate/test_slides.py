@@ -16,8 +16,9 @@ from dmml.simulate.slides import render, slide_file
 from dmml.simulate.slides.render import render_factors
 from dmml.simulate.slides.stain import STAINS, stained_image
 from dmml.simulate.slides.tissue_map import draw_tissue_map
-from dmml.simulate.slides.tissue_types import LYMPHOID, NORMAL, STROMA, TUMOR
+from dmml.simulate.slides.tissue_types import LYMPHOID, NORMAL, STROMA, TISSUE_NAMES, TUMOR
 from dmml.simulate.truth import FACTOR_NAMES, SITES, draw_patients
+from dmml.slides.label_folder import read_label_folder
 
 
 def simulate(*arguments):
@@ -44,6 +45,27 @@ def test_a_cohort_has_slides_rna_and_truth(study):
         assert {p.stem for p in (study / cohort / "rna").glob("*.tsv")} <= set(clinical["patient_id"])
         assert {p.stem for p in (study / cohort / "truth").glob("*.png")} == set(clinical["slide_id"])
         assert not list(study.rglob(".*"))
+
+
+def test_tiles_can_be_labelled_with_the_truth(study):
+    """The tiles of the truth's tumor look like it: they hold more hematoxylin, so less red light passes."""
+    for cohort in SITES:
+        truth = read_label_folder(study / cohort / "truth")
+        assert tuple(truth.names.values()) == TISSUE_NAMES
+        slide_id = pd.read_csv(study / cohort / "clinical.csv")["slide_id"][0]
+        labels = truth.image(slide_id)
+        with openslide.OpenSlide(study / cohort / "slides" / f"{slide_id}.tif") as slide:
+            side = round(float(slide.properties["openslide.mpp-x"]) * slide.dimensions[0] / truth.um_per_pixel)
+            assert labels.shape == (side, side)
+            scale = slide.dimensions[0] // side
+            image = np.asarray(slide.read_region((0, 0), 0, slide.dimensions).convert("RGB"), float)
+        red = image[..., 0].reshape(side, scale, side, scale).mean(axis=(1, 3))
+        assert red[labels == TUMOR].mean() < red[labels == STROMA].mean() - 5
+        edge = np.array([[56.0, 56.0]])
+        assert truth.regions(slide_id, edge, 112.0) == ["glass"]
+        rows, columns = np.nonzero(labels == TUMOR)
+        centre = np.array([[columns[0] + 0.5, rows[0] + 0.5]]) * truth.um_per_pixel
+        assert truth.regions(slide_id, centre, truth.um_per_pixel) == ["tumor"]
 
 
 def test_the_rna_files_hold_the_counts_that_were_drawn(study):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dmml.errors import InputError
 from dmml.slides.failures import Failure
-from dmml.slides.overlay import overlay
+from dmml.slides.overlay import overlay, overlay_groups
 from dmml.slides.qc.page import write_qc
 from dmml.slides.qc.pictures import outlined
 from dmml.store import FeatureStore, SlideFeatures
@@ -53,6 +53,38 @@ def test_tissue_stays_visible_under_the_colours():
 def test_equal_weights_and_empty_slides_are_drawn(weight):
     assert overlay(GLASS, 1.0, CENTRES, weight, 112.0, title="attention").mode == "RGB"
     assert overlay(GLASS, 1.0, np.zeros((0, 2)), np.zeros(0), 112.0).mode == "RGB"
+
+
+GROUPS = (("tumor", "#d55e00"), ("a name that is so long that the legend needs a second line", "#0072b2"))
+
+
+def test_the_map_of_groups_has_the_colour_of_each_tile_s_group_and_a_legend():
+    group = np.array([0, 1, -1, 1, 0, -1])
+    picture = np.asarray(overlay_groups(GLASS, 2.0, CENTRES, group, 112.0, GROUPS), int)
+    for (x, y), value in zip(CENTRES.round().astype(int), group, strict=True):
+        red, _, blue = picture[y, x]
+        assert (int(red > blue + 30), int(blue > red + 30)) == {0: (1, 0), 1: (0, 1), -1: (0, 0)}[value]
+    legend = picture[600:].reshape(-1, 3).tolist()
+    assert [0xD5, 0x5E, 0] in legend
+    assert [0, 0x72, 0xB2] in legend
+    narrow = overlay_groups(GLASS[:, :100], 2.0, CENTRES, group, 112.0, GROUPS, title="20x")
+    assert (
+        narrow.height > overlay_groups(GLASS[:, :100], 2.0, CENTRES, group, 112.0, GROUPS[:1] * 2, title="20x").height
+    )
+
+
+def test_the_map_of_groups_keeps_tissue_visible_and_draws_empty_slides():
+    striped = GLASS.copy()
+    striped[:, ::4] = 90
+    picture = np.asarray(overlay_groups(striped, 1.0, CENTRES, np.zeros(6, int), 112.0, GROUPS).convert("L"), float)
+    assert np.abs(np.diff(picture[2 * 168, 2 * 130 : 2 * 200])).max() > 15
+    assert overlay_groups(GLASS, 1.0, np.zeros((0, 2)), np.zeros(0, int), 112.0, GROUPS).mode == "RGB"
+
+
+@pytest.mark.parametrize("group", [[0, 1, 2, 0, 0, 0], [0, -2, 0, 0, 0, 0], [0]])
+def test_groups_that_do_not_fit_are_refused(group):
+    with pytest.raises(ValueError, match="group"):
+        overlay_groups(GLASS, 1.0, CENTRES, np.array(group), 112.0, GROUPS)
 
 
 def test_weights_that_are_not_finite_are_refused():
