@@ -105,4 +105,7 @@ def _common_extraction(stores: Sequence[FeatureStore]) -> dict[str, Any]:
         return {}
     options = {name for extraction in each for name in extraction}
     values = {name: [extraction.get(name) for extraction in each] for name in sorted(options)}
-    return {name: found[0] if all(value == found[0] for value in found) else None for name, found in values.items()}
+    return {
+        name: of_stores[0] if all(value == of_stores[0] for value in of_stores) else None
+        for name, of_stores in values.items()
+    }

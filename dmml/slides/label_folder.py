@@ -46,12 +46,12 @@ class LabelFolder:
         """
         path = self.path / f"{slide_id}.png"
         if not path.is_file():
-            raise InputError(f"{path}: does not exist; there is no label image of the slide {slide_id}")
+            raise InputError(f"{path}: does not exist; the folder has no label image of the slide {slide_id}")
         with Image.open(path) as picture:
             labels = np.asarray(picture)
         if labels.ndim != 2 or (unknown := set(np.unique(labels).tolist()) - set(self.names)):
-            found = f"values {sorted(unknown)}" if labels.ndim == 2 else f"{labels.shape[2]} channels"
-            raise InputError(f"{path}: holds {found}, but {KEY} names the values {sorted(self.names)} of one channel")
+            content = f"values {sorted(unknown)}" if labels.ndim == 2 else f"{labels.shape[2]} channels"
+            raise InputError(f"{path}: holds {content}, but {KEY} names the values {sorted(self.names)} of one channel")
         return labels
 
     def regions(self, slide_id: str, position: np.ndarray, tile_um: float) -> list[str]:
@@ -67,14 +67,15 @@ class LabelFolder:
             image has the name of the background, or is empty if there is none.
         """
         shares = label_shares(self.image(slide_id), self.um_per_pixel, position, tile_um, max(self.names) + 1)
-        found = shares.sum(axis=1) > 0
+        has_label = shares.sum(axis=1) > 0
         if self.background is not None:
-            only_background = found & (shares[:, self.background] == shares.sum(axis=1))
-            found &= ~only_background
+            only_background = has_label & (shares[:, self.background] == shares.sum(axis=1))
+            has_label &= ~only_background
             shares[:, self.background] = 0
         outside = "" if self.background is None else self.names[self.background]
         return [
-            self.names[label] if inside else outside for label, inside in zip(shares.argmax(axis=1), found, strict=True)
+            self.names[label] if inside else outside
+            for label, inside in zip(shares.argmax(axis=1), has_label, strict=True)
         ]
 
 

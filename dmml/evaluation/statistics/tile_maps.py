@@ -113,8 +113,8 @@ def agreement_by_slide(
             f"regions: {int(twice.sum())} rows describe a place again, e.g. {regions[twice][place].iloc[0].to_dict()}; "
             "keep one row per tile"
         )
-    known = regions[regions["region"].notna() & (regions["region"].astype(str) != "")]
-    joined = tiles.merge(known[[*place, "region"]], on=place, how="inner")
+    annotated = regions[regions["region"].notna() & (regions["region"].astype(str) != "")]
+    joined = tiles.merge(annotated[[*place, "region"]], on=place, how="inner")
     if joined.empty:
         raise InputError(
             "regions: no row lies on the centre of a tile of these slides; check slide_id, x_um and y_um (µm from the "

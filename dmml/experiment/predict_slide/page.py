@@ -159,8 +159,8 @@ def _provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
             (f"{prefix}tiles", tiles),
         ]
     tiles = record["tiles_chosen"]
-    known = ", as in training" if tiles["as_in_training"] else ""
-    tissue = f"by {tiles['tissue']}, at least {100 * tiles['min_tissue']:g} % of a tile{known}"
+    as_in_training = ", as in training" if tiles["as_in_training"] else ""
+    tissue = f"by {tiles['tissue']}, at least {100 * tiles['min_tissue']:g} % of a tile{as_in_training}"
     return [
         *rows,
         ("tissue found", tissue),

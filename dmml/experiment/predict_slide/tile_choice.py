@@ -89,11 +89,11 @@ def _differences(choice: TileChoice, trained: Mapping[str, Any]) -> list[str]:
     if not trained:
         return [f"{method}, and {tiles}; how this was done on the training slides is not recorded"]
     notes = []
-    for statement, chosen, name in ((method, choice.tissue, "tissue"), (tiles, choice.min_tissue, _RECORDED_SHARE)):
+    for statement, value_here, name in ((method, choice.tissue, "tissue"), (tiles, choice.min_tissue, _RECORDED_SHARE)):
         in_training = trained.get(name)
         if in_training is None:
             notes.append(f"{statement}; the training cohorts differ in this")
-        elif in_training != chosen:
+        elif in_training != value_here:
             value = in_training if isinstance(in_training, str) else f"{100 * in_training:g} %"
             notes.append(f"{statement}; on the training slides it was {value}")
     return notes

@@ -42,10 +42,10 @@ def test_every_share_is_the_one_counted_tile_by_tile(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(0, 9))
     cluster, region = rng.integers(-1, 2, n), rng.random(n) < rng.choice([0.0, 0.3, 1.0])
-    found = map_agreement(cluster == 0, cluster == 1, region)
+    agreement = map_agreement(cluster == 0, cluster == 1, region)
     for name, value in counted((cluster == 0).tolist(), (cluster == 1).tolist(), region.tolist()).items():
-        assert getattr(found, name) == pytest.approx(value, nan_ok=True), name
-    assert (found.n_tiles, found.n_tumor) == (n, region.sum())
+        assert getattr(agreement, name) == pytest.approx(value, nan_ok=True), name
+    assert (agreement.n_tiles, agreement.n_tumor) == (n, region.sum())
 
 
 def test_exchanged_names_turn_the_accuracy_around():
@@ -83,9 +83,9 @@ REGIONS = pd.DataFrame(
 
 
 def test_tiles_are_matched_with_an_annotation_by_place():
-    found = agreement_by_slide(TILES, REGIONS, ["core", "rim"])
-    assert found[["slide_id", "magnification"]].to_numpy().tolist() == [["a", 20], ["b", 20], ["a", 10]]
-    a, b, coarse = (found.loc[i] for i in range(3))
+    agreement = agreement_by_slide(TILES, REGIONS, ["core", "rim"])
+    assert agreement[["slide_id", "magnification"]].to_numpy().tolist() == [["a", 20], ["b", 20], ["a", 10]]
+    a, b, coarse = (agreement.loc[i] for i in range(3))
     # a: tumor, tumor, TME, none; true: tumor, tumor, tumor, TME.
     assert (a["tumor_dice"], a["tumor_recall"]) == (pytest.approx(4 / 5), pytest.approx(2 / 3))
     assert a["tme_accuracy"] == pytest.approx(2 / 4)
@@ -95,8 +95,8 @@ def test_tiles_are_matched_with_an_annotation_by_place():
 
 
 def test_an_annotation_may_name_the_magnification():
-    found = agreement_by_slide(TILES, REGIONS.assign(magnification=20), ["core", "rim"])
-    assert found["magnification"].tolist() == [20, 20]
+    agreement = agreement_by_slide(TILES, REGIONS.assign(magnification=20), ["core", "rim"])
+    assert agreement["magnification"].tolist() == [20, 20]
 
 
 def test_an_annotation_that_cannot_be_matched_is_refused():

@@ -15,14 +15,14 @@ from dmml.experiment.predict_slide.tile_choice import check_options, choose_tile
 from dmml.store import FeatureStore, SlideFeatures
 
 COLOUR = {"tissue": "colour", "least_tissue": 0.25, "precision": "32"}
-OWN = {**COLOUR, "tissue": "mine:everything", "least_tissue": 0.6}
+CUSTOM = {**COLOUR, "tissue": "mine:everything", "least_tissue": 0.6}
 ENCODER = {"name": "x", "weights": "0", "dim": 4, "preprocessing": {}}
 
 
 def test_tiles_are_chosen_as_in_training():
     choice = choose_tiles("c.ckpt", {**COLOUR, "least_tissue": 0.6})
     assert choice.record == {"tissue": "colour", "min_tissue": 0.6, "as_in_training": True}
-    assert choose_tiles("c.ckpt", OWN, tissue="mine:everything").record == {
+    assert choose_tiles("c.ckpt", CUSTOM, tissue="mine:everything").record == {
         "tissue": "mine:everything",
         "min_tissue": 0.6,
         "as_in_training": True,
@@ -31,7 +31,7 @@ def test_tiles_are_chosen_as_in_training():
 
 def test_a_function_that_a_checkpoint_names_is_not_run_unless_the_user_names_it():
     with pytest.raises(InputError, match=r"c\.ckpt.*mine:everything.*--tissue mine:everything.*--tissue colour"):
-        choose_tiles("c.ckpt", OWN)
+        choose_tiles("c.ckpt", CUSTOM)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_function_that_a_checkpoint_names_is_not_run_unless_the_user_names_it(
     [
         ({}, {}, [r"method colour, and tiles with at least 25 % tissue.*is not recorded"]),
         (None, {"min_tissue": 0.5}, [r"at least 50 % tissue were read; how this was done .* is not recorded"]),
-        (OWN, {"tissue": "colour"}, [r"method colour; on the training slides it was mine:everything"]),
+        (CUSTOM, {"tissue": "colour"}, [r"method colour; on the training slides it was mine:everything"]),
         (COLOUR, {"min_tissue": 0.125}, [r"at least 12\.5 % tissue were read; on the training slides it was 25 %"]),
         ({**COLOUR, "tissue": None}, {}, [r"method colour; the training cohorts differ in this"]),
         ({**COLOUR, "least_tissue": None}, {}, [r"at least 25 % tissue were read; the training cohorts differ"]),
@@ -64,7 +64,7 @@ def test_joined_stores_record_an_extraction_only_as_far_as_they_agree(tmp_path):
         made.write(name, {20: SlideFeatures(np.ones((1, 4)), np.zeros((1, 2)))}, {})
         return made
 
-    first, same, other, unknown = (store(n, e) for n, e in (("a", COLOUR), ("b", COLOUR), ("c", OWN), ("d", None)))
+    first, same, other, unknown = (store(n, e) for n, e in (("a", COLOUR), ("b", COLOUR), ("c", CUSTOM), ("d", None)))
 
     def joined(*stores):
         return JoinedStore({each.path: each for each in stores}).attributes["extraction"]
@@ -88,23 +88,23 @@ def test_a_checkpoint_records_the_extraction_and_predict_slide_follows_it(models
         code = main([*argv, *options])
         return code, json.loads((tmp_path / "o" / "cmu_small_region" / "prediction.json").read_text())
 
-    (_, known), (_, strict), (_, unknown) = (predict(each) for each in (COLOUR, COLOUR | {"least_tissue": 0.99}, {}))
-    assert known["tiles_chosen"] == {"tissue": "colour", "min_tissue": 0.25, "as_in_training": True}
-    assert strict["slides"][0]["tiles"]["20"] < known["slides"][0]["tiles"]["20"]
-    assert unknown["slides"][0]["tiles"] == known["slides"][0]["tiles"]
-    assert [any("not recorded" in note for note in each["notes"]) for each in (known, strict, unknown)] == [
+    (_, recorded), (_, strict), (_, unknown) = (predict(each) for each in (COLOUR, COLOUR | {"least_tissue": 0.99}, {}))
+    assert recorded["tiles_chosen"] == {"tissue": "colour", "min_tissue": 0.25, "as_in_training": True}
+    assert strict["slides"][0]["tiles"]["20"] < recorded["slides"][0]["tiles"]["20"]
+    assert unknown["slides"][0]["tiles"] == recorded["slides"][0]["tiles"]
+    assert [any("not recorded" in note for note in each["notes"]) for each in (recorded, strict, unknown)] == [
         False,
         False,
         True,
     ]
     capsys.readouterr()
-    assert predict(OWN)[0] == 2
+    assert predict(CUSTOM)[0] == 2
     assert "--tissue mine:everything" in capsys.readouterr().err
     code = "import numpy as np\n\n\ndef everything(picture, mpp):\n    return np.ones(picture.shape[:2], bool)\n"
     (tmp_path / "mine.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
-    code, own = predict(OWN, "--tissue", "mine:everything")
+    code, custom = predict(CUSTOM, "--tissue", "mine:everything")
     assert code == 0
-    assert own["tiles_chosen"]["as_in_training"]
-    assert own["slides"][0]["tiles"]["20"] > known["slides"][0]["tiles"]["20"]
-    assert "--tissue mine:everything" in own["command"]
+    assert custom["tiles_chosen"]["as_in_training"]
+    assert custom["slides"][0]["tiles"]["20"] > recorded["slides"][0]["tiles"]["20"]
+    assert "--tissue mine:everything" in custom["command"]
