@@ -29,6 +29,7 @@ SHORT_NAMES = {
     "SubspaceStudent": "dmml.training.student",
     "SubspaceTeacher": "dmml.training.teacher",
     "Survival": "dmml.tasks",
+    "TokenAggregator": "dmml.nn.aggregator",
 }
 """Classes that a config may name without their module, and the module of each"""
 TRAINER_DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_steps": 0, "enable_model_summary": False}

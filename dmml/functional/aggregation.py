@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,24 @@ from dmml.functional.padding import clear_padding, is_known_full
 from dmml.functional.precision import at_least_float32
 
 
-def dpc_knn(tokens: Tensor, mask: Tensor, n_clusters: int, k: int = 5) -> tuple[Tensor, Tensor]:
+class PeakScore(NamedTuple):
+    """How `dpc_knn` scores a token, as far as the paper's printed equations differ from its released code."""
+
+    printed_density: bool = False
+    """Eq. 10: ρ from distances ‖x_i − x_j‖ that are not divided by √d"""
+    printed_separation: bool = False
+    """Eq. 11: the score is ρδ² instead of ρδ, and δ of the densest token is its own largest distance"""
+
+
+DEFAULT_SCORE = PeakScore()
+"""The score as the released code computes it"""
+PRINTED = PeakScore(printed_density=True, printed_separation=True)
+"""The score as the paper prints it"""
+
+
+def dpc_knn(
+    tokens: Tensor, mask: Tensor, n_clusters: int, k: int = 5, score: PeakScore = DEFAULT_SCORE
+) -> tuple[Tensor, Tensor]:
     """Cluster tokens by density peaks and k nearest neighbours (DPC-kNN), exactly and deterministically.
 
     With distances D_ij = ‖x_i − x_j‖ / √d, the density of a token is ρ_i = exp(−mean of its k smallest D², itself
@@ -22,12 +41,13 @@ def dpc_knn(tokens: Tensor, mask: Tensor, n_clusters: int, k: int = 5) -> tuple[
         mask: (B, N) bool; masked tokens are ignored.
         n_clusters: Number of centres.
         k: Number of neighbours that define the density; all tokens are used if there are fewer than k.
+        score: Whether density and separation are those that the paper prints.
 
     Returns:
         assignment (B, N) int64, −1 for masked tokens; centres (B, n_clusters) int64, −1 where a sample has fewer
         tokens than clusters. Memory grows as B · N², so call it on windows rather than on whole slides.
 
-    Source: Du et al. 2016. Departs from the released code, which adds noise to the density and therefore clusters
+    Source: Du et al. 2016; with `PRINTED` eqs. 10–11 of the paper. Departs from the released code, which adds noise to the density and therefore clusters
     repeated tokens at random.
     """
     batch, n, _ = tokens.shape
@@ -39,6 +59,8 @@ def dpc_knn(tokens: Tensor, mask: Tensor, n_clusters: int, k: int = 5) -> tuple[
         nearest = distance.topk(min(k, n), dim=2, largest=False).values  # (B, N, k)
         finite = nearest.isfinite()
         mean = nearest.masked_fill(~finite, 0).sum(2) / finite.sum(2).clamp_min(1)
+        if score.printed_density:
+            mean = mean * tokens.shape[2]
         # log ρ instead of ρ: the order is the same, whereas exp(−mean) underflows to 0 where features lie far apart.
         density = (-mean).masked_fill(~mask, float("-inf"))  # (B, N)
 
@@ -49,12 +71,15 @@ def dpc_knn(tokens: Tensor, mask: Tensor, n_clusters: int, k: int = 5) -> tuple[
         denser = rank.unsqueeze(1) < rank.unsqueeze(2)  # [b, i, j]: j is denser than i
         # 1 / denser − 1 is 0 for denser tokens and ∞ for others; selecting by a random condition would be slow.
         to_denser = torch.maximum(distance, denser.to(distance.dtype).reciprocal_().sub_(1)).amin(2)
+        if score.printed_separation:
+            largest = distance.masked_fill(distance.isinf(), 0).amax(2)
         delta = torch.where(to_denser.isinf(), largest, to_denser)  # δ²
 
         # log ρδ is −∞ for repeats of a token (δ = 0); the clamp ranks these above masked tokens.
-        score = (density + delta.log() / 2).clamp_min(torch.finfo(distance.dtype).min).masked_fill(~mask, float("-inf"))
+        log_score = density + (delta.log() if score.printed_separation else delta.log() / 2)
+        log_score = log_score.clamp_min(torch.finfo(distance.dtype).min).masked_fill(~mask, float("-inf"))
         n_centres = min(n_clusters, n)
-        order = score.sort(dim=1, descending=True, stable=True)
+        order = log_score.sort(dim=1, descending=True, stable=True)
         centres = order.indices[:, :n_centres].masked_fill(order.values[:, :n_centres].isinf(), -1)
         if n_centres < n_clusters:
             centres = torch.nn.functional.pad(centres, (0, n_clusters - n_centres), value=-1)

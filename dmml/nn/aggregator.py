@@ -1,15 +1,76 @@
-"""The student's token aggregation at one magnification: merge informative tokens, apply self-attention, pool."""
+"""The student's token aggregation at one magnification: merge informative tokens, apply self-attention, pool.
+
+Every aggregation is constructed as `Aggregator(width, n_merged)`. A config can name any other class with this interface
+by its class path.
+"""
 
 from __future__ import annotations
 
+from typing import ClassVar, NamedTuple
+
 from torch import Tensor, nn
 
+from dmml.nn.deformable_attention import DeformableAttention
 from dmml.nn.merger import MAX_POINTS, cluster_tissue, merge_informative
 from dmml.nn.pooling import GatedPool
 from dmml.types import SUBSPACES, Bag
 
 
-class TokenAggregator(nn.Module):
+class Aggregated(NamedTuple):
+    """What an aggregation makes of the tokens of a bag."""
+
+    embeddings: dict[str, Tensor]
+    """{s: (B, d)}"""
+    attention: dict[str, Tensor]
+    """{s: (B, N)}, sums to 1 over the real tokens of a patient; 0 for a patient without tokens"""
+    prototypes: Tensor | None = None
+    """(B, N) int64, index into `SUBSPACES` of the prototype to which a token belongs, −1 = none; None = the aggregation
+    has no prototypes"""
+
+
+class Aggregator(nn.Module):
+    """Interface of an aggregation of tokens.
+
+    Args:
+        width: Width d of tokens and embeddings.
+        n_merged: Number of merged tokens per subspace; None = tokens are not merged.
+        tissue_attention: Whether tokens first read the tissue of their slide by deformable attention (H-to-H), in a
+            residual connection: h + attended(h). It runs before both subspaces get the tokens, so that it is computed
+            once per magnification, and so that the gradients which coordination lets meet are those of the tokens that
+            both subspaces read.
+
+    Attributes:
+        is_whole_embedding: Whether the result is the subspace's whole embedding, which passes through no programs.
+    """
+
+    is_whole_embedding: ClassVar[bool] = False
+
+    def __init__(self, width: int, n_merged: int | None, tissue_attention: bool = False):
+        super().__init__()
+        self.width, self.n_merged = width, n_merged
+        self.tissue_attention = DeformableAttention(width) if tissue_attention else None
+
+    def shared_tokens(self, tokens: Tensor, bag: Bag) -> Tensor:
+        """Change the tokens (B, N, d) before both subspaces get them."""
+        if self.tissue_attention is None:
+            return tokens
+        return tokens + self.tissue_attention(tokens, bag).values
+
+    def forward(self, tokens: dict[str, Tensor], bag: Bag) -> Aggregated:
+        """Aggregate the tokens of each subspace.
+
+        Args:
+            tokens: {s: (B, N, d)}, which both are `shared_tokens`.
+            bag: Mask, positions and slides of the tokens.
+
+        Returns:
+            The `Aggregated`; nothing in it depends on padding, on the order of tokens or on the other patients of the
+            batch. An aggregation of your own may return the plain pair of embeddings and attention.
+        """
+        raise NotImplementedError
+
+
+class TokenAggregator(Aggregator):
     """Informative token aggregation for both subspaces of one magnification.
 
     Both subspaces share one clustering of the tissue. Each subspace weights the members of a cluster by a separate
@@ -19,30 +80,38 @@ class TokenAggregator(nn.Module):
 
     Args:
         width: Width d of the tokens.
-        n_merged: Number K of merged tokens per subspace (1 in the paper). None disables merging, which makes the
-            attention quadratic in the number of tokens.
+        n_merged: Number K of merged tokens per subspace. None disables merging, which makes the attention quadratic in
+            the number of tokens.
         heads: Number of attention heads.
         dropout: Dropout rate of the attention block.
+        tissue_attention: See `Aggregator`; the paper's H-to-H deformation (eqs. 8–9).
 
     Shape:
         tokens {s: (B, N, d)} → embeddings {s: (B, d)}, attention {s: (B, N)}.
 
-    Source: contribution 4 of the paper (`ClusterMergeNet` in the released code).
+    Source: contribution 4 of the paper (`ClusterMergeNet` in the released code). Departs from the paper, which makes one
+    cluster per subspace and no attention among merged tokens; `dmml.nn.paper.aggregator.PrototypeAggregator` does that.
     """
 
-    def __init__(self, width: int, n_merged: int | None = 8, heads: int = 4, dropout: float = 0.1):
-        super().__init__()
+    def __init__(
+        self,
+        width: int,
+        n_merged: int | None = 8,
+        heads: int = 4,
+        dropout: float = 0.1,
+        tissue_attention: bool = False,
+    ):
+        super().__init__(width, n_merged, tissue_attention)
         if n_merged is not None and not 1 <= n_merged <= MAX_POINTS // 2:
             raise ValueError(
                 f"n_merged must be between 1 and {MAX_POINTS // 2}, or None for no merging; got {n_merged}"
             )
-        self.n_merged = n_merged
         self.score = nn.ModuleDict({s: nn.Linear(width, 1, bias=False) for s in SUBSPACES})
         self.attend = nn.ModuleDict({s: AttentionBlock(width, heads, dropout) for s in SUBSPACES})
         self.pool = nn.ModuleDict({s: GatedPool(width) for s in SUBSPACES})
 
-    def forward(self, tokens: dict[str, Tensor], bag: Bag) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Aggregate the tokens of each subspace."""
+    def forward(self, tokens: dict[str, Tensor], bag: Bag) -> Aggregated:
+        """See `Aggregator.forward`."""
         if self.n_merged is None:
             return self._without_merging(tokens, bag)
         assignment = cluster_tissue(tokens[SUBSPACES[0]], bag, self.n_merged)  # (B, N)
@@ -58,15 +127,15 @@ class TokenAggregator(nn.Module):
             log_prior = log_weight.masked_fill(~has_tokens, 0)
             embeddings[s], merged_attention = self.pool[s](merged, has_tokens, log_prior=log_prior)
             attention[s] = merged_attention.gather(1, assignment.clamp_min(0)) * weight_in_cluster * bag.mask
-        return embeddings, attention
+        return Aggregated(embeddings, attention)
 
-    def _without_merging(self, tokens: dict[str, Tensor], bag: Bag) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _without_merging(self, tokens: dict[str, Tensor], bag: Bag) -> Aggregated:
         embeddings, attention = {}, {}
         for s in SUBSPACES:
             attended = self.attend[s](tokens[s], bag.mask)
             log_prior = self.score[s](tokens[s]).squeeze(-1)
             embeddings[s], attention[s] = self.pool[s](attended, bag.mask, log_prior=log_prior)
-        return embeddings, attention
+        return Aggregated(embeddings, attention)
 
 
 class AttentionBlock(nn.Module):

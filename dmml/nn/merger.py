@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dmml.functional.aggregation import dpc_knn, merge_finite, merge_tokens
+from dmml.functional.aggregation import DEFAULT_SCORE, PeakScore, dpc_knn, merge_finite, merge_tokens
 from dmml.functional.padding import clear_padding, is_known_full
 from dmml.types import Bag
 
@@ -60,8 +60,8 @@ def _order_by_slide(curve_index: Tensor, bag: Bag, mask: Tensor) -> Tensor:
     return (curve_index + (bag.slide << 42)).masked_fill(~mask, _SORTED_LAST).argsort(dim=1, stable=True)
 
 
-def _is_original(points: Tensor, curve_index: Tensor) -> Tensor:
-    """Mask that keeps one of several copies: tokens at one position whose features are equal up to rounding.
+def _originals(points: Tensor, curve_index: Tensor) -> Tensor:
+    """Index of the one that is kept of several copies: tokens at one position whose features are equal up to rounding.
 
     Copies would be each other's nearest neighbours, and copying would determine densities, windows, clusters and
     weights. The features distinguish a slide that is given twice from two slides with tissue at the same position.
@@ -71,10 +71,11 @@ def _is_original(points: Tensor, curve_index: Tensor) -> Tensor:
         curve_index: (B, N) index of each token along the curve.
 
     Returns:
-        (B, N) bool; exactly one of several copies is True, and so is padding.
+        (B, N) int64; each token's own index, except at copies of another token.
     """
+    own_index = torch.arange(points.shape[1], device=points.device).expand_as(curve_index)
     if _is_known_to_differ(curve_index):
-        return torch.ones_like(curve_index, dtype=torch.bool)
+        return own_index
     # Features are compared by two projections: in a single one, some of thousands of tiles would agree by chance.
     angle = torch.arange(1, points.shape[-1] + 1, device=points.device, dtype=points.dtype)
     first, second, size = points @ angle.cos(), points @ angle.sin(), points.abs().amax(-1)
@@ -85,7 +86,8 @@ def _is_original(points: Tensor, curve_index: Tensor) -> Tensor:
     is_copy = _equal_neighbours(index)
     for projection in (first, second):
         is_copy &= projection.diff(dim=1).abs() <= 1e-4 * size[:, 1:]
-    return torch.ones_like(curve_index, dtype=torch.bool).scatter(1, order[:, 1:], ~is_copy)
+    kept = own_index.masked_fill(pad(is_copy, (1, 0)), 0).cummax(1).values  # the last token in order that is no copy
+    return torch.empty_like(order).scatter(1, order, order.gather(1, kept))
 
 
 def _is_known_to_differ(curve_index: Tensor) -> bool:
@@ -118,7 +120,7 @@ def _spread_bits(x: Tensor) -> Tensor:
 
 # The numbers of rounds and chunks depend on the number of tokens: torch.compile would compile every length anew.
 @torch.compiler.disable
-def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Tensor:
+def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5, score: PeakScore = DEFAULT_SCORE) -> Tensor:
     """Cluster tokens by exact DPC-kNN in windows of neighbours, until at most MAX_POINTS are left, and then into K.
 
     Args:
@@ -126,6 +128,7 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Ten
         bag: Mask, positions and slides of the tokens.
         n_clusters: Number of clusters K ≤ MAX_POINTS / 2.
         k: Number of neighbours that determine the density.
+        score: See `dpc_knn`.
 
     Returns:
         (B, N) int64, cluster of each token; −1 for masked tokens and for all but one of several copies. If a patient
@@ -133,7 +136,8 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Ten
     """
     with torch.no_grad():
         points, curve_index = tokens.detach().float(), _curve_index(bag)
-        is_clustered = bag.mask & _is_original(points, curve_index)
+        originals = _originals(points, curve_index)
+        is_clustered = bag.mask & (originals == torch.arange(points.shape[1], device=points.device))
         order = _order_by_slide(curve_index, bag, is_clustered)
         # The last window is filled up with masked repeats of a token: to append zeros would copy all tokens.
         missing = -order.shape[1] % WINDOW if order.shape[1] > MAX_POINTS else 0
@@ -145,20 +149,34 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Ten
         # More than MAX_POINTS points fill at least two windows, which together keep at least K points.
         n_per_window = max(WINDOW // 8, -(-n_clusters // 2))
         while state.points.shape[1] > MAX_POINTS:
-            state = _after_round(state, _merge_windows(state, n_per_window, k))
-        assignment, _ = dpc_knn(state.points, state.mask, n_clusters, k)
+            state = _after_round(state, _merge_windows(state, n_per_window, k, score))
+        assignment, _ = dpc_knn(state.points, state.mask, n_clusters, k, score)
         point = state.point_of_token
         cluster = assignment.gather(1, point.clamp_min(0)).masked_fill(point < 0, -1)
         return torch.full_like(cluster, -1).scatter(1, order, cluster)
 
 
-def _merge_windows(state: _State, n_clusters: int, k: int) -> _State:
+def label_copies(labels: Tensor, tokens: Tensor, bag: Bag) -> Tensor:
+    """Give every copy of a token the label of the token that `cluster_tissue` kept of them.
+
+    Args:
+        labels: (B, N) label of each token.
+        tokens: (B, N, d), as they were clustered.
+        bag: Mask, positions and slides of the tokens.
+    """
+    with torch.no_grad():
+        originals = _originals(tokens.detach().float(), _curve_index(bag))
+        return torch.where(bag.mask, labels.gather(1, originals), labels)
+
+
+def _merge_windows(state: _State, n_clusters: int, k: int, score: PeakScore) -> _State:
     """Run one round: merge every WINDOW points into at most `n_clusters`, and move empty points to the end.
 
     Args:
         state: State before the round.
         n_clusters: Number of clusters per window.
         k: Number of neighbours that determine the density.
+        score: See `dpc_knn`.
     """
     points, weight, mask, point_of_token = state
     batch, m, dim = points.shape
@@ -167,7 +185,7 @@ def _merge_windows(state: _State, n_clusters: int, k: int) -> _State:
     if missing:
         points, weight, mask = pad(points, (0, 0, 0, missing)), pad(weight, (0, missing)), pad(mask, (0, missing))
     points, weight, mask = (x.view(batch * windows, WINDOW, *x.shape[2:]) for x in (points, weight, mask))
-    assignment = _cluster_in_chunks(points, mask, n_clusters, k)
+    assignment = _cluster_in_chunks(points, mask, n_clusters, k, score)
     merged = merge_finite(points, weight, assignment, n_clusters).view(batch, windows * n_clusters, dim)
     total = weight.new_zeros(batch * windows, n_clusters).scatter_add(1, assignment.clamp_min(0), weight * mask)
     total = total.view(batch, -1)
@@ -186,10 +204,12 @@ def _merge_windows(state: _State, n_clusters: int, k: int) -> _State:
     )
 
 
-def _cluster_in_chunks(points: Tensor, mask: Tensor, n_clusters: int, k: int, chunk: int = 64) -> Tensor:
+def _cluster_in_chunks(
+    points: Tensor, mask: Tensor, n_clusters: int, k: int, score: PeakScore, chunk: int = 64
+) -> Tensor:
     """Apply `dpc_knn` to `chunk` windows at a time, so that memory does not grow with the tokens. → (W, M)."""
     chunks = zip(points.split(chunk), mask.split(chunk), strict=True)
-    return torch.cat([dpc_knn(some_points, some_mask, n_clusters, k)[0] for some_points, some_mask in chunks])
+    return torch.cat([dpc_knn(some_points, some_mask, n_clusters, k, score)[0] for some_points, some_mask in chunks])
 
 
 def _gather_rows(x: Tensor, index: Tensor) -> Tensor:

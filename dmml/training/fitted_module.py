@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dmml.data.fitted_model import FittedModel
     from dmml.data.module import MultimodalDataModule
 
-CLASSES = ("task", "fusion", "expression_encoder", "backbone", "optimizer", "lr_scheduler")
+CLASSES = ("task", "fusion", "expression_encoder", "aggregator", "backbone", "optimizer", "lr_scheduler")
 """Hyper-parameters that are objects or classes; a checkpoint stores their class paths and arguments"""
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from dmml.errors import InputError
-from dmml.nn.aggregator import TokenAggregator
+from dmml.nn.aggregator import Aggregated, Aggregator, TokenAggregator
+from dmml.nn.module_dict import TypedModuleDict
 from dmml.nn.projection import fork, program_embedding
 from dmml.training.backbone_data import patients_of_fit
 from dmml.training.checkpointing.seen_patients import patients_seen
@@ -27,7 +30,12 @@ class SubspaceStudent(TaughtModule):
     """Transcriptome-agnostic student with token aggregation per subspace and distillation from a teacher.
 
     Args:
-        n_merged: Merged tokens per subspace and magnification (1 in the paper); None turns aggregation off.
+        n_merged: Merged tokens per subspace and magnification; None turns aggregation off. `PrototypeAggregator` needs 2,
+            the paper's number of clusters.
+        aggregator: Class of the aggregation, built as `aggregator(width, n_merged)` for every magnification. One whose
+            result is the whole embedding (`is_whole_embedding`) makes a student without programs.
+        start_from_teacher: Whether a fit with a teacher starts from the teacher's weights where both models have the
+            same layers; `init_from` takes precedence.
         program_weight: As in `SubspaceModule`.
         lr: As in `FittedModule`.
         shared: Arguments of `TaughtModule` (the teacher), `SubspaceModule` and `FittedModule`.
@@ -35,9 +43,18 @@ class SubspaceStudent(TaughtModule):
     Source: contributions 3 and 4 of the paper.
     """
 
-    def __init__(self, n_merged: int | None = 8, program_weight: float = 10.0, lr: float = 2e-3, **shared: Any):
+    def __init__(
+        self,
+        n_merged: int | None = 8,
+        aggregator: Callable[[int, int | None], Aggregator] = TokenAggregator,
+        start_from_teacher: bool = True,
+        program_weight: float = 10.0,
+        lr: float = 2e-3,
+        **shared: Any,
+    ):
         super().__init__(program_weight=program_weight, lr=lr, **shared)
-        self.n_merged = n_merged
+        self.n_merged, self.start_from_teacher = n_merged, start_from_teacher
+        self._aggregator_factory = aggregator
         self._finish_init()
 
     def _build_if_possible(self) -> None:
@@ -55,11 +72,21 @@ class SubspaceStudent(TaughtModule):
             raise InputError(
                 "a student reads tissue, and the data names no features; give data.features a feature store"
             )
-        self.aggregator = nn.ModuleDict(
-            {f"{m}x": TokenAggregator(self.width, self.n_merged) for m in self.magnifications}
+        self.aggregator = TypedModuleDict[Aggregator](
+            {f"{m}x": self._aggregator_factory(self.width, self.n_merged) for m in self.magnifications}
         )
+        if self._has_whole_embeddings:
+            self._build_programs()  # again, because now it is known that there are none
+
+    @property
+    def _has_whole_embeddings(self) -> bool:
+        """Whether the aggregation gives whole embeddings, so that tissue passes through no programs."""
+        return any(part.is_whole_embedding for part in getattr(self, "aggregator", {}).values())
 
     def _build_programs(self) -> None:
+        if self._has_whole_embeddings:
+            self.scores, self.program_readout, self.embed = ProgramScores({}, None), nn.ModuleDict(), nn.ModuleDict()
+            return
         self.scores = ProgramScores(self.genes or {}, self.programs)
         sizes = {key: self.scores.sizes[key.split("_")[1]] for key in self._slots()}
         self.program_readout = nn.ModuleDict({key: nn.Linear(self.width, size) for key, size in sizes.items() if size})
@@ -75,13 +102,20 @@ class SubspaceStudent(TaughtModule):
         statistics, deep = self._backbone_statistics(batch), DeepParts()
         aggregated: BySubspace = {}
         for m, bag in bags.items():
-            tokens = self._read_tokens(m, bag, statistics, deep)
+            aggregator = self.aggregator[f"{m}x"]
+            tokens = aggregator.shared_tokens(self._read_tokens(m, bag, statistics, deep), bag)
             tokens_of = dict(zip(SUBSPACES, fork(tokens, self._shared_rule), strict=True))
-            pooled, attention = self.aggregator[f"{m}x"](tokens_of, bag)
-            aggregated |= {(m, s): pooled[s] for s in SUBSPACES}
-            deep.attention |= {(m, s): attention[s] for s in SUBSPACES}
+            pooled = Aggregated(*aggregator(tokens_of, bag))  # a user's aggregation may give a pair
+            aggregated |= {(m, s): pooled.embeddings[s] for s in SUBSPACES}
+            deep.attention |= {(m, s): pooled.attention[s] for s in SUBSPACES}
+            if pooled.prototypes is not None:
+                deep.prototypes[m] = pooled.prototypes
         without_rna = torch.zeros_like(batch.has_expression)
         backbone = self._backbone_output(batch, bags, without_rna, deep.statistics)
+        if self._has_whole_embeddings:
+            deep.embeddings = aggregated
+            deep.programs = {key: values[:, :0] for key, values in aggregated.items()}
+            return self._finish(batch, deep, None if backbone is None else replace(backbone, programs={}))
         base = {} if backbone is None else backbone.programs
         for (m, s), tissue in aggregated.items():
             key, has_tokens = f"{m}x_{s}", bags[m].mask.any(1, keepdim=True)
@@ -95,12 +129,12 @@ class SubspaceStudent(TaughtModule):
         return self._finish(batch, deep, backbone)
 
     def setup(self, stage: str) -> None:
-        """As in the base class; a fit with a teacher, unless `init_from` is given, starts from the teacher's weights.
+        """As in the base class; a fit with a teacher starts from the teacher's weights, unless arguments say otherwise.
 
         These are the layers that both models have: from tissue to programs, and from programs to the outcome.
         """
         super().setup(stage)
-        if stage == "fit" and self.teacher_path is not None and not self.init_from:
+        if stage == "fit" and self.teacher_path is not None and self.start_from_teacher and not self.init_from:
             copy_matching_weights(self, self.teacher_path, self._teacher[0].state_dict())
 
     def fit_backbone(self, data: MultimodalDataModule) -> None:
@@ -124,7 +158,7 @@ class SubspaceStudent(TaughtModule):
         # The teacher's backbone has seen these patients' outcomes. Fitting it once more gives cross-fitted predictions,
         # each from a fit without the patient.
         module = self if matches else teacher
-        scores = module.scores if any(of_teacher.layout["programs"].values()) else None
+        scores = teacher.scores if any(of_teacher.layout["programs"].values()) else None
         module._cross_fit(data, copy.deepcopy(of_teacher), with_rna=True, scores=scores)
         if matches:
             teacher.share_cross_fitted(self)
@@ -133,4 +167,4 @@ class SubspaceStudent(TaughtModule):
         return False
 
     def _predicts_programs(self) -> bool:
-        return bool(self.program_weight)
+        return bool(self.program_weight) and not self._has_whole_embeddings

@@ -16,7 +16,7 @@ from dmml.training.checkpointing.seen_patients import patients_of_sources
 from dmml.training.checkpointing.warm_start import take_missing_arguments
 from dmml.training.deep_share import ShareScores
 from dmml.training.losses.distillation import (
-    embedding_distance,
+    FEATURE_DISTANCES,
     first_epoch,
     prediction_distance,
     program_distance,
@@ -41,13 +41,17 @@ class TaughtModule(SubspaceModule):
         distill_after: Share of the planned epochs, at least 0 and below 1, that pass before distillation begins. Until
             then, the loss has no terms of the teacher. 0 distils from the start.
         temperature: Temperature T of the softened predictions.
+        soften_student: Whether the student's predictions are softened as well, and the divergence is multiplied by T²;
+            false softens the teacher alone, without T² (eq. 13 of the paper).
         prediction_weight: Weight of the softened divergence from the teacher's predictions.
-        feature_weight: Weight of the distance to the teacher's embeddings, subspace by subspace.
+        feature_weight: Weight of the distance to the teacher's embeddings.
+        feature_distance: "direction" compares the embeddings after layer norm, subspace by subspace; "squared" is
+            ‖X̂ − X‖² of a magnification's joined embeddings [X^T; X^E] (eq. 14 of the paper).
         teacher_program_weight: Weight of the distance to the teacher's predicted programs.
         shared: Arguments of `SubspaceModule` and `FittedModule`.
 
     Raises:
-        InputError: `distill_after` is not a share of a fit.
+        InputError: `distill_after` is not a share of a fit, or `feature_distance` is unknown.
     """
 
     def __init__(
@@ -55,8 +59,10 @@ class TaughtModule(SubspaceModule):
         teacher: str | None = None,
         distill_after: float = 0.2,
         temperature: float = 2.0,
+        soften_student: bool = True,
         prediction_weight: float = 1.0,
         feature_weight: float = 0.3,
+        feature_distance: str = "direction",
         teacher_program_weight: float = 0.3,
         **shared: Any,
     ):
@@ -65,9 +71,14 @@ class TaughtModule(SubspaceModule):
             raise InputError(
                 f"model.distill_after: {distill_after} is not a share of a fit; give a number from 0 to below 1"
             )
+        if feature_distance not in FEATURE_DISTANCES:
+            raise InputError(
+                f"model.feature_distance: {feature_distance!r} is unknown; use one of {', '.join(FEATURE_DISTANCES)}"
+            )
         self.teacher_path = teacher
-        self.temperature, self.distill_after = temperature, distill_after
+        self.temperature, self.soften_student, self.distill_after = temperature, soften_student, distill_after
         self.prediction_weight, self.feature_weight = prediction_weight, feature_weight
+        self.feature_distance = feature_distance
         self.teacher_program_weight = teacher_program_weight
         # The checkpoint's teacher, and the source that replaces it for training patients. Tuples keep both out of this
         # module's state. Empty before `setup("fit")` and `use_teacher`.
@@ -199,7 +210,7 @@ class TaughtModule(SubspaceModule):
         parts = {"distill_prediction": prediction_distance(self._divergence, output, answer, rows)}
         total = terms.total + self.prediction_weight * parts["distill_prediction"]
         if self.width == self._training_teacher.width and self.feature_weight:
-            parts["distill_features"] = embedding_distance(output, answer, rows)
+            parts["distill_features"] = FEATURE_DISTANCES[self.feature_distance](output, answer, rows)
             total = total + self.feature_weight * parts["distill_features"]
         if self.teacher_program_weight and any(self.scores.sizes.values()):
             parts["distill_programs"] = program_distance(output, answer, rows)
@@ -218,7 +229,12 @@ class TaughtModule(SubspaceModule):
         return self._teacher[0].to(batch.has_expression.device)(batch)
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return self.task.divergence(student, teacher, self.temperature)
+        t = self.temperature
+        if self.soften_student:
+            return self.task.divergence(student, teacher, t)
+        return (
+            self.task.divergence(student * t, teacher, t) / t**2
+        )  # a task divides both sides by T, and multiplies by T²
 
     # ---- the share of the deep part ------------------------------------------------------------------------------
 

@@ -35,6 +35,10 @@ MODELS = [
         "class_path": "SubspaceStudent",
         "init_args": {"task": {"class_path": "Classification", "init_args": {"classes": ["a", "b"]}}},
     },
+    {
+        "class_path": "SubspaceStudent",
+        "init_args": {"aggregator": {"class_path": "TokenAggregator", "init_args": {"tissue_attention": True}}},
+    },
 ]
 """Sections of models that name every class of dmml that is part of one"""
 TRAINER = {

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from dmml.functional.aggregation import dpc_knn, merge_tokens
+from dmml.functional.aggregation import DEFAULT_SCORE, PRINTED, PeakScore, dpc_knn, merge_tokens
 
 
-def slow_dpc(tokens, mask, n_clusters, k):
-    """One sample, token by token, in float64."""
+def slow_dpc(tokens, mask, n_clusters, k, score=DEFAULT_SCORE):
+    """One sample, token by token, in float64; eqs. 10–11 as printed where the score says so."""
     real = [i for i in range(len(tokens)) if mask[i]]
     x = np.asarray(tokens, dtype=np.float64)
     assignment, centres = [-1] * len(tokens), [-1] * n_clusters
@@ -21,13 +21,16 @@ def slow_dpc(tokens, mask, n_clusters, k):
         return math.sqrt(((x[i] - x[j]) ** 2).sum()) / math.sqrt(x.shape[1])
 
     density, delta = {}, {}
+    width = x.shape[1] if score.printed_density else 1
     for i in real:
-        nearest = sorted(distance(i, j) ** 2 for j in real)[:k]
+        nearest = sorted(distance(i, j) ** 2 * width for j in real)[:k]
         density[i] = math.exp(-sum(nearest) / len(nearest))
     largest = max(distance(i, j) for i in real for j in real)
     for i in real:
         denser = [j for j in real if density[j] > density[i] or (density[j] == density[i] and j < i)]
         delta[i] = min(distance(i, j) for j in denser) if denser else largest
+        if score.printed_separation:
+            delta[i] = (min if denser else max)(distance(i, j) ** 2 for j in denser or real)
     selected = sorted(real, key=lambda i: (-density[i] * delta[i], i))[:n_clusters]
     centres[: len(selected)] = selected
     for i in real:
@@ -35,12 +38,12 @@ def slow_dpc(tokens, mask, n_clusters, k):
     return assignment, centres
 
 
-def check(tokens, mask, n_clusters, k=5):
-    assignment, centres = dpc_knn(tokens, mask, n_clusters, k)
+def check(tokens, mask, n_clusters, k=5, score=DEFAULT_SCORE):
+    assignment, centres = dpc_knn(tokens, mask, n_clusters, k, score)
     assert assignment.shape == mask.shape
     assert centres.shape == (len(mask), n_clusters)
     for b in range(len(mask)):
-        expected = slow_dpc(tokens[b].double().numpy(), mask[b].tolist(), n_clusters, k)
+        expected = slow_dpc(tokens[b].double().numpy(), mask[b].tolist(), n_clusters, k, score)
         assert (assignment[b].tolist(), centres[b].tolist()) == expected
     return assignment, centres
 
@@ -51,6 +54,16 @@ def test_clusters_are_those_of_a_plain_loop(n_clusters, k):
     mask = torch.rand(4, 23) < 0.8
     mask[0], mask[3] = True, False
     check(torch.randn(4, 23, 6), mask, n_clusters, k)
+
+
+@pytest.mark.parametrize("score", [PeakScore(True, False), PeakScore(False, True), PRINTED])
+def test_the_printed_density_and_separation_are_those_of_a_plain_loop(score):
+    mask = torch.rand(30, 23) < 0.8
+    mask[0], mask[3] = True, False
+    tokens = torch.randn(30, 23, 6)
+    _, centres = check(tokens, mask, 3, score=score)
+    assert not torch.equal(centres, dpc_knn(tokens, mask, 3)[1]), "another score makes other centres"
+    check(torch.ones(2, 7, 3), torch.ones(2, 7, dtype=torch.bool), 3, score=score)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 15.0])

@@ -23,7 +23,8 @@ class Network(nn.Module):
             "deformable": lambda: DeformableFusion(WIDTH),
             "gated": lambda: GatedPoolFusion(WIDTH),
             "aggregator": lambda: TokenAggregator(WIDTH, n_merged=4, dropout=0.0),
-            "paper_aggregator": lambda: TokenAggregator(WIDTH, n_merged=1, dropout=0.0),
+            "single_aggregator": lambda: TokenAggregator(WIDTH, n_merged=1, dropout=0.0),
+            "attending_aggregator": lambda: TokenAggregator(WIDTH, n_merged=4, dropout=0.0, tissue_attention=True),
             "unmerged": lambda: TokenAggregator(WIDTH, n_merged=None, dropout=0.0),
             "programs": lambda: ProgramHead(WIDTH, 7),
         }[kind]()
@@ -39,11 +40,12 @@ class Network(nn.Module):
         if self.kind in ("deformable", "gated"):
             embedding, attention, _ = self.network(tokens, bag, condition)
             return embedding, {"both": attention}
-        embeddings, attention = self.network({"tumor": tokens, "tme": tokens * 0.5 + 1}, bag)
+        tokens = self.network.shared_tokens(tokens, bag)
+        embeddings, attention, _ = self.network({"tumor": tokens, "tme": tokens * 0.5 + 1}, bag)
         return torch.cat([embeddings[s] for s in SUBSPACES], 1), attention
 
 
-KINDS = ("deformable", "gated", "aggregator", "paper_aggregator", "unmerged", "programs")
+KINDS = ("deformable", "gated", "aggregator", "single_aggregator", "attending_aggregator", "unmerged", "programs")
 
 
 @pytest.fixture(params=KINDS)
@@ -123,7 +125,7 @@ def test_every_parameter_learns_and_none_is_skipped_when_bags_are_empty(network)
     still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     # A softmax over merged tokens of one cluster, and shifts that a softmax does not see, have no gradient by nature.
     allowed = ("score.tumor.bias", "score.tme.bias", "qkv.bias") if "aggregator" in network.kind else ()
-    if network.kind == "paper_aggregator":
+    if network.kind == "single_aggregator":
         allowed += ("qkv.weight", "pool", "norm_attention")
     assert [name for name in still if not any(word in name for word in allowed)] == []
     network.zero_grad(set_to_none=True)

@@ -9,7 +9,7 @@ from dmml.nn.merger import (
     MAX_POINTS,
     WINDOW,
     _curve_index,
-    _is_original,
+    _originals,
     cluster_tissue,
     merge_informative,
     neighbourhood_order,
@@ -116,8 +116,10 @@ def test_tiles_of_two_slides_at_one_position_are_not_taken_for_copies_by_chance(
     slide = torch.arange(2 * n).ge(n).long().unsqueeze(0)
     curve_index = _curve_index(Bag(bag.features, position, bag.mask, slide))
     points = torch.randn(1, 2 * n, 8)
-    assert _is_original(points, curve_index).all()
+    assert torch.equal(_originals(points, curve_index), torch.arange(2 * n).unsqueeze(0))
     points[:, n : n + 5] = points[:, :5] * (1 + 1e-6)
-    is_original = _is_original(points, curve_index)
-    assert is_original.sum() == 2 * n - 5
-    assert (is_original[0, :5].long() + is_original[0, n : n + 5].long()).tolist() == [1] * 5
+    originals = _originals(points, curve_index)
+    assert (originals == torch.arange(2 * n)).sum() == 2 * n - 5
+    pairs = originals[0, :5], originals[0, n : n + 5]
+    assert torch.equal(*pairs)
+    assert all(kept in (i, n + i) for i, kept in enumerate(pairs[0].tolist()))

@@ -1,6 +1,7 @@
 """Models made in plain Python: fit, checkpoints that load safely, and a student under its teacher."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from lightning.pytorch import Trainer
 
 from dmml.callbacks.coordination import GradientCoordination
 from dmml.errors import InputError
+from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.fusion import GatedPoolFusion
 from dmml.tasks import Classification, Survival
 from dmml.training.checkpointing.checkpoint import FORMAT, FORMAT_KEY
@@ -57,6 +59,7 @@ def teacher_path(cohort, tmp_path_factory):
         (SubspaceTeacher, {"genes": GENES, "task": Classification(classes=["a", "b"])}),
         (SubspaceStudent, {}),
         (SubspaceStudent, {"genes": GENES, "n_merged": 1}),
+        (SubspaceStudent, {"genes": GENES, "aggregator": partial(TokenAggregator, tissue_attention=True)}),
     ],
 )
 def test_a_plain_model_is_saved_and_loaded_without_unpickling(model, changes, tmp_path):

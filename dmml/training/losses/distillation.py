@@ -44,6 +44,9 @@ def prediction_distance(
 ) -> Tensor:
     """Softened divergence from the teacher, averaged over the magnifications and their combination.
 
+    The paper distils the prediction, and does not say of which logits. Here the student learns the teacher's prediction
+    at each magnification and the combined one, each with the same weight.
+
     Args:
         divergence: Maps the logits (B, C) of student and teacher to (B,).
         student: Output of the student.
@@ -74,6 +77,29 @@ def embedding_distance(student: SubspaceOutput, teacher: SubspaceOutput, rows: M
     pairs = [(m, s) for m in rows for s in SUBSPACES]
     values = [mean_over(distance(student.embeddings[p], teacher.embeddings[p]), rows[p[0]]) for p in pairs]
     return torch.stack(values).mean()
+
+
+def squared_embedding_distance(student: SubspaceOutput, teacher: SubspaceOutput, rows: Mapping[int, Tensor]) -> Tensor:
+    """‖X̂_R − X_R‖² of the joined embeddings [X^T; X^E], averaged over the magnifications; arguments as above.
+
+    A magnification's value is the mean over its patients. The task loss and the divergence are averaged over the
+    magnifications in the same way.
+
+    Source: eq. 14 of the paper.
+    """
+
+    def joined(output: SubspaceOutput, m: int) -> Tensor:
+        return torch.cat([output.embeddings[m, s].float() for s in SUBSPACES], 1)
+
+    values = [mean_over((joined(student, m) - joined(teacher, m)).square().sum(1), rows[m]) for m in rows]
+    return torch.stack(values).mean()
+
+
+FEATURE_DISTANCES: dict[str, Callable[[SubspaceOutput, SubspaceOutput, Mapping[int, Tensor]], Tensor]] = {
+    "direction": embedding_distance,
+    "squared": squared_embedding_distance,
+}
+"""Values of `feature_distance`, and the distance that each names"""
 
 
 def program_distance(student: SubspaceOutput, teacher: SubspaceOutput, rows: Mapping[int, Tensor]) -> Tensor:
