@@ -11,6 +11,12 @@ from typing import TypeVar
 from dmml.errors import InputError
 
 T = TypeVar("T")
+RENAMED = {
+    "dmml.nn.paper.PaperFusion": "dmml.nn.released_code.fusion.ReleasedFusion",
+    "dmml.nn.paper.PaperExpressionEncoder": "dmml.nn.released_code.expression.ReleasedExpressionEncoder",
+    "PaperExpressionEncoder": "ReleasedExpressionEncoder",
+}
+"""Earlier names of classes, as paths or short names, and the present ones"""
 
 
 def import_class(path: str, base: type[T], source: str | Path) -> type[T]:
@@ -40,12 +46,27 @@ def import_class(path: str, base: type[T], source: str | Path) -> type[T]:
     return imported
 
 
+def check_not_renamed(name: str, source: str | Path) -> None:
+    """Refuse an earlier name of a class of dmml.
+
+    Args:
+        name: Path or short name of a class.
+        source: File, or key of a config, that names it.
+
+    Raises:
+        InputError: The class has another name now; the message contains it.
+    """
+    if name in RENAMED:
+        raise InputError(f"{source}: {name} is now {RENAMED[name]}; write that name, or fit a checkpoint again")
+
+
 def check_class_path(path: str, source: str | Path) -> None:
     """Refuse a class path whose package is a folder that also contains the file that names it. Nothing is imported.
 
     Raises:
-        InputError: As described.
+        InputError: As described, or the path is an earlier one of a class of dmml.
     """
+    check_not_renamed(path, source)
     top = path.partition(".")[0]
     try:
         spec = find_spec(top)

@@ -10,6 +10,7 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
+from dmml.class_paths import check_not_renamed
 from dmml.data.data_config import DataConfig
 from dmml.errors import InputError
 from dmml.experiment.fit_defaults import SHORT_NAMES
@@ -23,17 +24,21 @@ _NOISE = re.compile(
 
 
 def check_class_names(section: object, where: str = "") -> None:
-    """Refuse a class whose name is close, but not equal, to the short name of one of dmml's. Nothing is imported.
+    """Refuse a class whose name is close, but not equal, to the short name of one of dmml's, or an earlier name.
+
+    Nothing is imported.
 
     Args:
         section: A config, or a part of it.
         where: Key of the part.
 
     Raises:
-        InputError: A class is misspelt; the message suggests the right one.
+        InputError: A class is misspelt or has another name now; the message names the right one.
     """
     if isinstance(section, dict):
         name = section.get("class_path")
+        if isinstance(name, str):
+            check_not_renamed(name, where or "config")
         if isinstance(name, str) and "." not in name and name not in SHORT_NAMES:
             near = difflib.get_close_matches(name, SHORT_NAMES, n=1, cutoff=0.85)
             if near:

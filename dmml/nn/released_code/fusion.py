@@ -1,9 +1,9 @@
-"""The paper's expression encoder and fusion as its released code computes them, to compare the defaults with.
+"""The fusion of the paper's released code.
 
-This is an independent implementation from the description of the method. It keeps on purpose what the comparison is
-about: a query that is the same at every position, offsets that follow from it, no residual connection from the tissue,
-an attention step with one key, and a mean over positions. It changes only what would crash or depend on the order of a
-list.
+This is an independent implementation from the description of the code. It keeps on purpose what the comparison is
+about: a query that is the same at every position, a residual connection from the genes but none from the tissue, a
+position MLP, an attention step with one key, and a mean over positions. It changes only what would crash or depend on
+the order of a list.
 """
 
 from __future__ import annotations
@@ -14,41 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from dmml.functional.padding import clear_padding
-from dmml.nn.expression import MaskedEncoder
 from dmml.nn.fusion import Fusion, FusionOutput
 from dmml.nn.raster import rasterise, slide_frame
 from dmml.types import Bag
 
 
-class PaperExpressionEncoder(MaskedEncoder):
-    """Layers with ELU and AlphaDropout, including the one that outputs the embedding, and a final ReLU.
-
-    Two properties of the released code are kept: ELU, although AlphaDropout assumes SELU, and a ReLU that zeroes about
-    half of the embedding and its gradient. Its separate head, which no loss trains, is left out. Missing RNA is
-    replaced by a learned vector, as in `ExpressionEncoder`.
-
-    Args:
-        n_genes: Number of genes G; 0 for a model without RNA.
-        width: Width d of the embedding.
-        hidden: Widths of the hidden layers.
-        dropout: Rate of the AlphaDropout after every layer.
-    """
-
-    def __init__(self, n_genes: int, width: int, hidden: tuple[int, ...] = (64, 48, 32), dropout: float = 0.1):
-        super().__init__(width)
-        if not n_genes:
-            return
-        layers: list[nn.Module] = []
-        for n_in, n_out in zip((n_genes, *hidden), (*hidden, width), strict=True):
-            linear = nn.Linear(n_in, n_out)
-            nn.init.normal_(linear.weight, std=n_in**-0.5)
-            nn.init.zeros_(linear.bias)
-            layers += [linear, nn.ELU(), nn.AlphaDropout(dropout)]
-        self.net = nn.Sequential(*layers, nn.ReLU())
-
-
-class PaperFusion(Fusion):
+class ReleasedFusion(Fusion):
     """Deformable cross-attention whose query is the expression alone, followed by a mean over positions.
+
+    The paper writes neither the position MLP of step 4 nor the residual connections of step 5, and the query of its
+    selection layer is the subspace's own output. `dmml.nn.paper.fusion.PaperFusion` has the paper's form.
 
     1. Query: the expression embedding z, repeated at every position; q = W_q LN(z), separately per group of channels.
     2. Offsets: a grid of anchors, moved per group by tanh(W gelu(a ⊙ q + b)) · reach. As the query is the same
@@ -72,6 +47,11 @@ class PaperFusion(Fusion):
     attention to them, averaged over positions and groups. The tokens of one cell have equal shares because they are
     averaged; a token that no anchor reads gets 0.
 
+    `gene_attention` is the attention of the constant query to the anchors of each group, averaged over the positions
+    of the patient's tokens: (B, heads · anchors²). The released code keeps one value per position instead, whose number
+    depends on the slide. It does not include the slide's mean, which is read only by a group whose anchors all miss
+    the tissue.
+
     Args:
         width: Width d of the tokens, a multiple of `heads`.
         heads: Number of channel groups, each with one attention head.
@@ -82,8 +62,8 @@ class PaperFusion(Fusion):
         position_hidden: Width of the two hidden layers of the position MLP.
         dropout: Dropout rate of the attention.
 
-    Source: contribution 1 of the paper; its offsets and its position MLP on log-spaced distances go back to Xia et al.
-    2022 and Liu et al. 2022 (Swin V2).
+    Source: `DeformCrossAttention2D` and the fusion of the released code; its offsets and its position MLP on log-spaced
+    distances go back to Xia et al. 2022 and Liu et al. 2022 (Swin V2).
     """
 
     _LATTICE = 64
@@ -138,7 +118,7 @@ class PaperFusion(Fusion):
 
         query = self.norm(condition).repeat_interleave(n_slides, 0)  # (F, d)
         with torch.autocast(counts.device.type, enabled=False):  # float32, so that the shares of the tokens add up to 1
-            attended, attention = self._attend(query.float(), sums.float(), counts, weight)
+            attended, attention, to_anchors = self._attend(query.float(), sums.float(), counts, weight)
         joined = self.project_joined(condition.repeat_interleave(n_slides, 0)[:, None] + attended)  # (F, c², d)
         attended = self.norm(joined) + self.single_key_attention(query)[:, None]
         by_slide = (self.norm_attended(attended).float() * weight.flatten(1).unsqueeze(-1)).sum(1)  # (F, d)
@@ -149,9 +129,12 @@ class PaperFusion(Fusion):
         cell = ((position + 1) / 2 * self.cells).long().clamp(0, self.cells - 1)
         index = (slide * self.cells + cell[..., 1]) * self.cells + cell[..., 0]
         attention = attention.reshape(len(tokens), -1).gather(1, index) * bag.mask
-        return FusionOutput(embedding * bag.mask.any(1, keepdim=True), attention)
+        gene_attention = to_anchors.unflatten(0, (len(tokens), n_slides)).sum(1)  # weighted by the tokens of each slide
+        return FusionOutput(embedding * bag.mask.any(1, keepdim=True), attention, gene_attention.flatten(1))
 
-    def _attend(self, condition: Tensor, sums: Tensor, counts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def _attend(
+        self, condition: Tensor, sums: Tensor, counts: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Let every cell of the raster attend to the moved anchors.
 
         Args:
@@ -161,7 +144,8 @@ class PaperFusion(Fusion):
             weight: (F, c, c) share of the patient's tokens in each cell.
 
         Returns:
-            The attended values (F, c², d), and the share (F, c, c) of a single token of each cell in what was read.
+            The attended values (F, c², d), the share (F, c, c) of a single token of each cell in what was read, and the
+            attention (F, H, M) to the moved anchors, summed over cells by their weight.
         """
         query = torch.einsum("fhg,hge->fhe", condition.unflatten(1, (self.heads, -1)), self.query)
         offset = self.offset(nn.functional.gelu(query * self.offset_scale + self.offset_shift)).tanh() * self.max_offset
@@ -189,10 +173,12 @@ class PaperFusion(Fusion):
         attention = logits.float().masked_fill(~has_tissue.unsqueeze(2), float("-inf")).softmax(-1)
         attended = self.out((self.dropout(attention).to(value.dtype) @ value).transpose(1, 2).flatten(2))
 
-        weight_of_anchor = torch.einsum("fhqm,fq->fhm", attention, weight.flatten(1)) / self.heads
+        to_anchors = torch.einsum("fhqm,fq->fhm", attention, weight.flatten(1))
+        weight_of_anchor = to_anchors / self.heads
         per_token = (weight_of_anchor[..., :-1] / n_tokens.clamp_min(1e-3)).unflatten(2, (self.anchors, self.anchors))
         per_cell = torch.einsum("fhay,fhab,fhbx->fyx", down, per_token, across)
-        return attended, per_cell + (weight_of_anchor[..., -1].sum(1) / total)[:, None, None]
+        per_cell = per_cell + (weight_of_anchor[..., -1].sum(1) / total)[:, None, None]
+        return attended, per_cell, to_anchors[..., :-1]
 
     def _position_logits(self, anchor_position: Tensor) -> Tensor:
         """Logits of position between every cell of the raster and every anchor. (F, H, 2, A) → (F, H, c², A²).
