@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,7 @@ class MaskedEncoder(nn.Module):
         width: Width d of the embedding.
 
     Attributes:
+        gives_gene_tokens: Whether the encoding of a patient is several gene tokens (T, d) instead of a vector (d,).
         net: Network (B, G) → (B, d), set by the subclass; None without genes.
         scale: Factor by which the expression is multiplied.
 
@@ -25,11 +28,20 @@ class MaskedEncoder(nn.Module):
         expression (B, G), has_rna (B,) bool → (B, d); rows where `has_rna` is False get the learned vector `missing`.
     """
 
+    gives_gene_tokens: ClassVar[bool] = False
+
     def __init__(self, width: int):
         super().__init__()
         self.net: nn.Sequential | None = None
         self.scale = 1.0
         self.missing = nn.Parameter(torch.randn(width) * 0.02)
+
+    def set_programs(self, membership: Tensor | None) -> None:
+        """Take notice of the programs of the subspace, before the encoder is used; by default, ignore them.
+
+        Args:
+            membership: (G, P), not 0 where a gene belongs to a program; None = every gene is a program by itself.
+        """
 
     def forward(self, expression: Tensor, has_rna: Tensor) -> Tensor:
         """Encode the expression. Every row runs through the network, so that no rank of a DDP run skips it."""

@@ -19,9 +19,9 @@ class FusionOutput(NamedTuple):
     """What a fusion makes of the tissue of a bag."""
 
     embedding: Tensor
-    """(B, d), 0 for an empty bag"""
+    """(B, d), 0 for an empty bag unless it is the whole embedding of a subspace"""
     attention: Tensor
-    """(B, N), sums to 1 over the real tokens of a patient"""
+    """(B, N), sums to 1 over the real tokens of a patient; 0 for an empty bag"""
     gene_attention: Tensor | None = None
     """(B, D) attention of the genes to the tissue, flattened; D is the same at every magnification. None = the fusion
     has no such map"""
@@ -51,7 +51,7 @@ class Fusion(nn.Module):
         Args:
             tokens: (B, N, d) projected tokens of the bag, N ≥ 1.
             bag: Mask, positions and slides of the tokens.
-            condition: (B, d) expression embedding of the subspace.
+            condition: (B, d) expression embedding of the subspace, or gene tokens (B, T, d) if the class reads them.
 
         Returns:
             The `FusionOutput`; nothing in it depends on padding, on the order of tokens or on the other patients of the

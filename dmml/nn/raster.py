@@ -82,3 +82,26 @@ def sample(sums: Tensor, counts: Tensor, position: Tensor) -> tuple[Tensor, Tens
     weight = both[..., -1:]
     has_tissue = weight > 1e-3
     return torch.where(has_tissue, both[..., :-1] / weight.clamp_min(1e-3), 0.0), has_tissue.squeeze(-1)
+
+
+def spread(weight: Tensor, position: Tensor, cells: int) -> Tensor:
+    """Spread weights from positions to the cells around them, bilinearly: the transpose of the sampling in `sample`.
+
+    Args:
+        weight: (F, M).
+        position: (F, M, 2) in [−1, 1] as x, y; the part of a weight that falls beyond the raster is dropped.
+        cells: Cells along each side of the raster.
+
+    Returns:
+        (F, cells, cells); axes are y, x.
+    """
+    index = (position.to(weight.dtype) + 1) / 2 * cells - 0.5
+    low = index.detach().floor()
+    spread_weight = weight.new_zeros(len(weight), cells * cells)
+    for corner in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        cell = low + low.new_tensor(corner)
+        share = (1 - (index - cell).abs()).prod(-1)
+        is_inside = ((cell >= 0) & (cell < cells)).all(-1)
+        x, y = cell.long().clamp(0, cells - 1).unbind(-1)
+        spread_weight = spread_weight.scatter_add(1, y * cells + x, weight * share * is_inside)
+    return spread_weight.unflatten(1, (cells, cells))

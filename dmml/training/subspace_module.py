@@ -24,7 +24,7 @@ from dmml.training.checkpointing.warm_start import copy_matching_weights, take_m
 from dmml.training.compilation import compile_parts
 from dmml.training.fitted_module import genes_of
 from dmml.training.losses.confidence import confidence_sums
-from dmml.training.losses.loss_terms import CONSISTENCIES, weighted_terms
+from dmml.training.losses.loss_terms import check_consistency, check_gene_attention, weighted_terms
 from dmml.training.parts.bags import bag_of
 from dmml.training.parts.feature_reading import read_features
 from dmml.training.parts.output_parts import DeepParts, assemble_output
@@ -42,8 +42,10 @@ class SubspaceModule(BackboneModule):
     Args:
         programs: {subspace: {program: [gene, …]}}, taken from the data whenever the genes are; otherwise None = every
             gene is a program.
-        consistency: "expression", "attention" over parent tiles, or "batch" (the form of the paper).
-        consistency_weight: Weight of the inter-magnification consistency; 0 removes it.
+        consistency: "expression", "attention" over parent tiles, "dev" (the paper's, on gene-to-tissue attention maps)
+            or "released_dev" (the released code's form on the same maps). The last two need a fusion with such maps.
+        consistency_weight: Weight of the inter-magnification consistency, λ of the paper's DEV loss, which the paper
+            does not give; 0 removes it.
         program_weight: Weight of the term that ties predicted programs to measured ones. With the "expression" form and
             equal weights, the two terms together are `functional.consistency.expression_consistency`, except that the
             programs read from the fusion are tied to the measured ones, too.
@@ -81,8 +83,7 @@ class SubspaceModule(BackboneModule):
         **shared: Any,
     ):
         super().__init__(**shared)
-        if consistency not in CONSISTENCIES:
-            raise ValueError(f"consistency must be one of {', '.join(CONSISTENCIES)}; got {consistency!r}")
+        check_consistency(consistency)
         self.programs = unpack(programs)
         self.consistency, self.consistency_weight = consistency, consistency_weight
         self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
@@ -137,7 +138,9 @@ class SubspaceModule(BackboneModule):
         raise NotImplementedError
 
     def _prepare_fit(self, data: MultimodalDataModule | None) -> None:
-        """Set the features' statistics, fit the backbone, load the weights of `init_from`, and compile."""
+        """Check the consistency, set the features' statistics, fit the backbone, load `init_from`, and compile."""
+        if self.consistency_weight and len(self.magnifications) > 1:
+            check_gene_attention(self.consistency, self._gene_attention_sizes())
         set_feature_statistics(self, self.fitted.get("feature_statistics") or {})
         had_backbone = self.has_backbone
         self._start_backbone(data)
@@ -148,6 +151,10 @@ class SubspaceModule(BackboneModule):
             copy_matching_weights(self, self.init_from, read_checkpoint(self.init_from)["state_dict"])
         if self.compiled:
             compile_parts(self)
+
+    def _gene_attention_sizes(self) -> dict[str, int | None]:
+        """Return {slot: number D of values in its gene-to-tissue attention; None without it}; {} without fusions."""
+        return {}
 
     def fit_to_data(self, data: MultimodalDataModule | None) -> None:
         """As in the base class, but what the checkpoints provide from which the model learns is taken from them first.

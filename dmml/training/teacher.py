@@ -9,21 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dmml.errors import InputError
 from dmml.nn.expression import ExpressionEncoder, MaskedEncoder
 from dmml.nn.fusion import DeformableFusion, Fusion, FusionOutput
 from dmml.nn.projection import fork, program_embedding
 from dmml.training.parts.output_parts import BySubspace, DeepParts
 from dmml.training.subspace_module import SubspaceModule
-from dmml.types import SUBSPACES, Batch, SubspaceOutput
+from dmml.types import SUBSPACES, Bag, Batch, SubspaceOutput
 
 
 class SubspaceTeacher(SubspaceModule):
     """Multi-modal teacher that reads histology and RNA.
 
     Args:
-        fusion: Class of the fusion, built as `fusion(width)` for every magnification and subspace.
+        fusion: Class of the fusion, built as `fusion(width)` for every magnification and subspace; None =
+            `DeformableFusion`. If its output is the subspace's whole embedding (`Fusion.is_whole_embedding`, as
+            `PaperFusion`'s), nothing is added to it.
         expression_encoder: Class of the expression encoder, built as `expression_encoder(n_genes, width)` for every
-            subspace.
+            subspace; None = `ExpressionEncoder`. One with several gene tokens (`ProgramTokenEncoder`) needs a fusion
+            that reads them; a teacher without slides takes the mean of the tokens.
         expression_dropout: Share of patients whose RNA is hidden in a training step, so that one model serves patients
             with and without RNA.
         tissue_through_programs: Whether the fused tissue enters an embedding only as predicted programs (for few
@@ -37,15 +41,20 @@ class SubspaceTeacher(SubspaceModule):
 
     def __init__(
         self,
-        fusion: Callable[[int], Fusion] = DeformableFusion,
-        expression_encoder: Callable[[int, int], MaskedEncoder] = ExpressionEncoder,
+        fusion: Callable[[int], Fusion] | None = None,
+        expression_encoder: Callable[[int, int], MaskedEncoder] | None = None,
         expression_dropout: float = 0.2,
         tissue_through_programs: bool | None = None,
         tissue_weight_decay: float | None = 20.0,
         **shared: Any,
     ):
         super().__init__(**shared)
-        self._fusion_factory, self._encoder_factory = fusion, expression_encoder
+        # The signature names no class: from a default class, jsonargparse would take over arguments of the same name.
+        self._fusion_factory: Callable[[int], Fusion] = fusion or DeformableFusion
+        self._encoder_factory: Callable[[int, int], MaskedEncoder] = expression_encoder or ExpressionEncoder
+        for name, default in (("fusion", DeformableFusion), ("expression_encoder", ExpressionEncoder)):
+            if self.hparams.get(name) is None:
+                self.hparams[name] = default
         self.expression_dropout, self.tissue_through_programs = expression_dropout, tissue_through_programs
         self.tissue_weight_decay = tissue_weight_decay
         if self._optimizer_class is not None:
@@ -64,21 +73,63 @@ class SubspaceTeacher(SubspaceModule):
         if stage == "fit" and not (self.n_features and (self.program_weight or consistent)):
             self.program_heads.requires_grad_(False)  # otherwise DDP waits for gradients that never come
 
+    def _gene_attention_sizes(self) -> dict[str, int | None]:
+        """As in the base class; each fusion is called once, without RNA and for a bag without tokens."""
+        if not self.n_features:
+            return {}
+        index = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        empty = Bag(index.new_zeros(1, 1, self.width).float(), index.new_zeros(1, 1, 2).float(), index.bool(), index)
+        sizes: dict[str, int | None] = {}
+        for key, fusion in self.fusion.items():
+            encoder, s = self.expression[key.split("_")[1]], key.split("_")[1]
+            modes = encoder.training, fusion.training
+            encoder.eval(), fusion.eval()
+            with torch.no_grad():
+                genes = encoder(torch.zeros(1, self._n_genes[s], device=self.device), index[0].bool())
+                attention = FusionOutput(*fusion(empty.features, empty, genes)).gene_attention
+            encoder.train(modes[0]), fusion.train(modes[1])
+            sizes[key] = None if attention is None else attention.shape[1]
+        return sizes
+
     def _build_parts(self) -> None:
         sizes = self.scores.sizes
         self._n_genes = {s: len((self.genes or {}).get(s, [])) for s in SUBSPACES}
         self.expression = nn.ModuleDict({s: self._encoder_factory(self._n_genes[s], self.width) for s in SUBSPACES})
+        for s, encoder in self.expression.items():
+            if isinstance(encoder, MaskedEncoder):
+                encoder.set_programs(self.scores.get_buffer(f"weight_{s}"))
         if not self.n_features:
             return
         self.fusion = nn.ModuleDict({key: self._fusion_factory(self.width) for key in self._slots()})
+        self._check_fusion()
         # A program's score is learned from the measurements of many genes. It does not let the model memorise a small
         # cohort, and carries no factor of the other subspace. Single genes as programs are no such summary.
         through = self.programs is not None if self.tissue_through_programs is None else self.tissue_through_programs
-        slots = {key: sizes[key.split("_")[1]] * through for key in self._slots()}
+        added = [key for key in self._slots() if not self._is_whole_embedding(key)]
+        slots = {key: sizes[key.split("_")[1]] * through for key in added}
         self.program_readout = nn.ModuleDict({key: nn.Linear(self.width, size) for key, size in slots.items() if size})
         self.embed = nn.ModuleDict(
             {key: program_embedding(size, self.width, self.tissue_rank) for key, size in slots.items()}
         )
+
+    def _is_whole_embedding(self, key: str) -> bool:
+        """Whether the output of a slot's fusion is the whole embedding."""
+        return getattr(self.fusion[key], "is_whole_embedding", False)
+
+    def _check_fusion(self) -> None:
+        """Refuse a fusion that cannot read what the encoder gives, and an argument that it leaves without an effect."""
+        for key, fusion in self.fusion.items():
+            encoder, name = self.expression[key.split("_")[1]], type(fusion).__name__
+            if getattr(encoder, "gives_gene_tokens", False) and not getattr(fusion, "reads_gene_tokens", False):
+                raise InputError(
+                    f"model.fusion: {name} reads one vector per patient, and {type(encoder).__name__} gives several gene tokens; "
+                    "use fusion: PaperFusion, or expression_encoder: ExpressionEncoder"
+                )
+            if self.tissue_through_programs and self._is_whole_embedding(key):
+                raise InputError(
+                    f"model.tissue_through_programs: the output of {name} is the whole embedding, so tissue cannot enter it "
+                    "as programs; leave tissue_through_programs out, or use another fusion"
+                )
 
     def forward(self, batch: Batch) -> SubspaceOutput:
         """Compute the `SubspaceOutput` of a batch; in training, the RNA of some patients is hidden."""
@@ -93,8 +144,10 @@ class SubspaceTeacher(SubspaceModule):
         for m, bag in bags.items():
             if not self.n_features:
                 for s in SUBSPACES:
-                    deep.embeddings[m, s], deep.attention[m, s] = expression[s], bag.mask.float() * 0
-                    deep.programs[m, s] = expression[s].new_zeros(len(reads_rna), self.scores.sizes[s])
+                    genes = expression[s]  # (B, d), or gene tokens (B, T, d)
+                    deep.embeddings[m, s] = genes.mean(1) if genes.dim() == 3 else genes
+                    deep.attention[m, s] = bag.mask.float() * 0
+                    deep.programs[m, s] = genes.new_zeros(len(reads_rna), self.scores.sizes[s])
                 continue
             shared_tokens = self._read_tokens(m, bag, statistics, deep)
             has_tokens = bag.mask.any(1, keepdim=True)
@@ -106,7 +159,9 @@ class SubspaceTeacher(SubspaceModule):
                     gene_attention[m, s] = fused.gene_attention
                 if key in self.program_readout:
                     tissue = guided[m, s] = self.program_readout[key](tissue) * has_tokens
-                deep.embeddings[m, s] = expression[s] + self.embed[key](tissue) * has_tokens
+                if key in self.embed:
+                    tissue = expression[s] + self.embed[key](tissue) * has_tokens
+                deep.embeddings[m, s] = tissue
                 deep.programs[m, s] = self.program_heads[key](tokens, bag.mask)
         backbone = self._backbone_output(batch, bags, reads_rna, deep.statistics)
         output = self._finish(batch, deep, backbone)
@@ -119,7 +174,7 @@ class SubspaceTeacher(SubspaceModule):
         return True
 
     def _encode(self, subspace: str, batch: Batch, reads_rna: Tensor) -> Tensor:
-        """Encode a subspace's genes as (B, d); if the batch lacks them, its patients are treated as having no RNA."""
+        """Encode a subspace's genes as (B, d) or tokens (B, T, d); if the batch lacks them, patients count as without RNA."""
         genes = batch.expression.get(subspace)
         if genes is None:
             genes = torch.zeros(len(reads_rna), self._n_genes[subspace], device=reads_rna.device)

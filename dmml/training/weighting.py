@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from dmml.training.losses.loss_terms import OF_GENE_ATTENTION
 from dmml.types import Batch, LossTerms
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class PatientWeightedLoss(Callback):
     term is the sum over those patients, divided by their average number per batch. Its expectation is the same, but the
     gradient of a step no longer depends on how its patients are split into micro-batches and processes. This is useful
     with `token_budget`, whose batches differ most, and where several processes must do exactly what one does. Terms
-    that compare the patients of a batch with each other (decorrelation, the Cox likelihood, the paper's batch form of
-    the consistency) are not changed.
+    that compare the patients of a batch with each other (decorrelation, the Cox likelihood, the forms of the
+    consistency that compare gene-to-tissue attention) are not changed.
     """
 
     def __init__(self) -> None:
@@ -76,7 +77,7 @@ class PatientWeightedLoss(Callback):
         of_whole_batch = set()
         if getattr(module.task, "likelihood", None) == "cox":
             of_whole_batch.add("task")
-        if module.consistency == "batch":
+        if module.consistency in OF_GENE_ATTENTION:
             of_whole_batch.add("consistency")
         for name, part in terms.parts.items():
             if name in self._expected and name in counts and name not in of_whole_batch:

@@ -19,7 +19,7 @@ MODELS = [
         "init_args": {
             "task": {"class_path": "Survival"},
             "fusion": {"class_path": "PaperFusion"},
-            "expression_encoder": {"class_path": "PaperExpressionEncoder"},
+            "expression_encoder": {"class_path": "ProgramTokenEncoder"},
             "backbone": {"class_path": "Backbone"},
         },
     },
@@ -28,6 +28,13 @@ MODELS = [
         "init_args": {
             "fusion": {"class_path": "GatedPoolFusion"},
             "expression_encoder": {"class_path": "ExpressionEncoder"},
+        },
+    },
+    {
+        "class_path": "SubspaceTeacher",
+        "init_args": {
+            "fusion": {"class_path": "ReleasedFusion"},
+            "expression_encoder": {"class_path": "ReleasedExpressionEncoder"},
         },
     },
     {"class_path": "SubspaceTeacher", "init_args": {"fusion": {"class_path": "DeformableFusion"}}},

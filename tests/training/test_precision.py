@@ -76,16 +76,13 @@ def test_losses_of_patients_with_missing_data_are_close_as_well(model_of):
     check(model_of(), batch)
 
 
-@pytest.mark.parametrize("form", ["attention", "batch"])
-def test_losses_of_other_forms_of_consistency_are_close_as_well(model_of, form):
-    """The paper's form multiplies a variance by 10⁴, and so the rounding of the embeddings."""
-    model = model_of(consistency=form, consistency_weight=1e-4 if form == "batch" else 1.0)
+def test_losses_of_another_form_of_consistency_are_close_as_well(model_of):
+    model = model_of(consistency="attention", consistency_weight=1.0)
     batch = make_batch(*LARGE)
     full, _ = terms_and_gradient(model, batch, half=False)
     terms, _ = terms_and_gradient(model, batch, half=True)
     assert terms.parts["consistency"].dtype == torch.float32
-    room = 0.3 if isinstance(model, SubspaceStudent) and form == "batch" else 0.1
-    assert terms.parts["consistency"].item() == pytest.approx(full.parts["consistency"].item(), rel=room, abs=1e-3)
+    assert terms.parts["consistency"].item() == pytest.approx(full.parts["consistency"].item(), rel=0.1, abs=1e-3)
 
 
 def test_the_loss_of_the_cox_likelihood_is_close_as_well(model_of):

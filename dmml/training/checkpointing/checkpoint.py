@@ -85,7 +85,9 @@ def class_config(value: object) -> object:
     if isinstance(value, Task):
         return {"class_path": _path(type(value)), "init_args": value.init_args()}
     if isinstance(value, functools.partial):
-        return {"class_path": _path(value.func), "init_args": dict(value.keywords)}
+        # The parser makes partials of a function of its own, and the class is one of its positional arguments.
+        kind = next((argument for argument in value.args if isinstance(argument, type)), value.func)
+        return {"class_path": _path(kind), "init_args": dict(value.keywords)}
     if isinstance(value, type):
         return {"class_path": _path(value)}
     return value

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from dmml.errors import InputError
 from dmml.functional.consistency import (
+    attention_agreement_variance,
     attention_consistency,
     batch_similarity_variance,
     decorrelation,
@@ -19,7 +22,56 @@ from dmml.types import SUBSPACES, Batch, LossTerms, SubspaceOutput
 if TYPE_CHECKING:
     from dmml.training.subspace_module import SubspaceModule
 
-CONSISTENCIES = ("expression", "attention", "batch")
+OF_GENE_ATTENTION = {"dev": attention_agreement_variance, "released_dev": batch_similarity_variance}
+"""Forms of the consistency that compare the gene-to-tissue attention of all patients of a batch"""
+CONSISTENCIES = ("expression", "attention", *OF_GENE_ATTENTION)
+
+
+def check_consistency(form: str) -> None:
+    """Refuse an unknown form of the consistency.
+
+    Raises:
+        InputError: The form was removed.
+        ValueError: There is no such form.
+    """
+    if form == "batch":
+        raise InputError(
+            "consistency: batch is no form any more; use dev (the paper's loss on gene-to-tissue attention) or released_dev "
+            "(the released code's loss on the same attention)"
+        )
+    if form not in CONSISTENCIES:
+        raise ValueError(f"consistency must be one of {', '.join(CONSISTENCIES)}; got {form!r}")
+
+
+def check_gene_attention(form: str, sizes: Mapping[str, int | None]) -> None:
+    """Refuse a form of the consistency that compares gene-to-tissue attention, if a model has none that it can compare.
+
+    Args:
+        form: One of `CONSISTENCIES`.
+        sizes: {"10x_tumor": number D of values in the attention of that part; None without it, …}; {} = no parts.
+
+    Raises:
+        InputError: There is no such attention, or its size differs between the magnifications.
+    """
+    if form not in OF_GENE_ATTENTION:
+        return
+    if not sizes or None in sizes.values():
+        raise InputError(_no_gene_attention(form, "the fusion" if sizes else "this model"))
+    for s in SUBSPACES:
+        of_subspace = {key: size for key, size in sizes.items() if key.endswith(f"_{s}")}
+        if len(set(of_subspace.values())) > 1:
+            text = ", ".join(f"{key} {size}" for key, size in of_subspace.items())
+            raise InputError(
+                f"consistency: {form} compares the gene-to-tissue attention of both magnifications, whose sizes differ "
+                f"({text}); give the fusion the same size at every magnification"
+            )
+
+
+def _no_gene_attention(form: str, subject: str) -> str:
+    return (
+        f"consistency: {form} compares gene-to-tissue attention, which {subject} does not have; use a teacher with slides "
+        "and fusion: PaperFusion, or consistency: expression"
+    )
 
 
 def task_loss(task: Task, output: SubspaceOutput, batch: Batch, available: Tensor, on_backbone: bool = False) -> Tensor:
@@ -46,23 +98,30 @@ def task_loss(task: Task, output: SubspaceOutput, batch: Batch, available: Tenso
 def consistency_loss(form: str, output: SubspaceOutput, batch: Batch, available: Tensor) -> Tensor:
     """Consistency between the coarsest and the finest magnification, summed over subspaces.
 
+    "dev" and "released_dev" compare the patients of a batch with each other. On several processes, each compares those
+    of its part of the batch; the released code gathers them. The paper does not say how the subspaces add up; the sum
+    is the released code's.
+
     Args:
-        form: "expression", "attention" or "batch".
+        form: One of `CONSISTENCIES`.
         output: Model output for the batch.
         batch: Batch with parent tiles and masks.
         available: (M, B) bool, whether a patient has tokens at a magnification. Patients who lack one of the two are
             left out.
+
+    Raises:
+        InputError: The form compares gene-to-tissue attention, and the model has none.
     """
     magnifications = list(output.logits_by_magnification)
     coarse, fine = magnifications[0], magnifications[-1]
     both = available[0] & available[-1]
+    if form in OF_GENE_ATTENTION:
+        if not output.gene_attention:
+            raise InputError(_no_gene_attention(form, "this model"))
+        maps = [[output.gene_attention[m, s][both] for m in (coarse, fine)] for s in SUBSPACES]
+        return torch.stack([OF_GENE_ATTENTION[form](*pair) for pair in maps]).sum()
     values = []
     for s in SUBSPACES:
-        if form == "batch":
-            values.append(
-                batch_similarity_variance(output.embeddings[coarse, s][both], output.embeddings[fine, s][both])
-            )
-            continue
         if form == "expression":
             value = expression_consistency(output.programs[coarse, s], output.programs[fine, s])
         elif coarse in batch.bags and fine in batch.bags:
