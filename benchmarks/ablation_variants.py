@@ -8,7 +8,8 @@ from typing import Any
 
 from dmml.experiment.crossval.fit import TASK_LOSS_ONLY
 from dmml.nn.fusion import GatedPoolFusion
-from dmml.nn.paper import PaperExpressionEncoder, PaperFusion
+from dmml.nn.released_code.expression import ReleasedExpressionEncoder
+from dmml.nn.released_code.fusion import ReleasedFusion
 
 TEACHER, STUDENT, UNDISTILLED = "teacher", "student", "student-undistilled"
 CONTROL_TEACHER = "teacher-shuffled-rna"
@@ -78,13 +79,19 @@ VARIANTS: tuple[Variant, ...] = (
         coordination={"confidence": "probability"},
     ),
     _teacher("gated-pool", "`GatedPoolFusion`", OTHER, arguments={"fusion": GatedPoolFusion}),
-    _teacher("paper-fusion", "`PaperFusion`", OTHER, arguments={"fusion": PaperFusion}),
+    _teacher("released-fusion", "`ReleasedFusion`", OTHER, arguments={"fusion": ReleasedFusion}),
     _teacher(
-        "paper-expression", "`PaperExpressionEncoder`", OTHER, arguments={"expression_encoder": PaperExpressionEncoder}
+        "released-expression",
+        "`ReleasedExpressionEncoder`",
+        OTHER,
+        arguments={"expression_encoder": ReleasedExpressionEncoder},
     ),
-    _teacher("max-confidence", "the paper's combination", OTHER, task={"combination": "max_confidence"}),
+    _teacher("max-confidence", "the released code's combination", OTHER, task={"combination": "max_confidence"}),
     _teacher("attention-consistency", "consistency of attention", OTHER, arguments={"consistency": "attention"}),
-    _teacher("batch-consistency", "the paper's consistency", OTHER, arguments={"consistency": "batch"}),
+    _teacher("dev-consistency", "the paper's consistency", OTHER, arguments={"consistency": "dev"}),
+    _teacher(
+        "released-consistency", "the released code's consistency", OTHER, arguments={"consistency": "released_dev"}
+    ),
     _teacher("slides-only", "no RNA", INPUT, rna=False),
     _teacher("rna-only", "no slides", INPUT, arguments={"n_features": 0}),
     Variant(CONTROL_TEACHER, "RNA shuffled between patients", CONTROL, shuffled_rna=True),
@@ -115,7 +122,7 @@ VARIANTS: tuple[Variant, ...] = (
     ),
     _student("no-coordination", "no gradient coordination", REMOVED, coordination=None),
     _student("no-decorrelation", "no decorrelation", REMOVED, arguments={"decorrelation_weight": 0.0}),
-    _student("max-confidence", "the paper's combination", OTHER, task={"combination": "max_confidence"}),
+    _student("max-confidence", "the released code's combination", OTHER, task={"combination": "max_confidence"}),
 )
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 QUICK = (TEACHER, "teacher-no-coordination", STUDENT, UNDISTILLED)

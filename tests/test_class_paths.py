@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from dmml.class_paths import check_class_paths, import_class
+from dmml.commands.config.mistakes import check_class_names
 from dmml.errors import InputError
 
 
@@ -54,3 +55,19 @@ def test_every_class_that_a_file_names_is_checked_at_any_depth(folder):
     check_class_paths(
         {"class_path": "gone.A", "other": [None, 3, {"_class_path": "pathlib.Path"}]}, received / "a.ckpt"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "present"),
+    [
+        ("dmml.nn.paper.PaperFusion", "dmml.nn.released_code.fusion.ReleasedFusion"),
+        ("dmml.nn.paper.PaperExpressionEncoder", "dmml.nn.released_code.expression.ReleasedExpressionEncoder"),
+        ("PaperExpressionEncoder", "ReleasedExpressionEncoder"),
+    ],
+)
+def test_an_earlier_name_of_a_class_is_refused_with_the_present_one(name, present):
+    section = {"model": {"init_args": {"part": {"class_path": name}}}}
+    with pytest.raises(InputError, match=rf"^best\.ckpt: {name} is now {present}; write that name"):
+        check_class_paths(section, "best.ckpt")
+    with pytest.raises(InputError, match=rf"^model\.part: {name} is now {present}; write that name"):
+        check_class_names(section)

@@ -18,8 +18,14 @@ CONFIDENCES = ("likelihood", "probability")
 class GradientCoordination(Callback):
     """Where the gradients of the two subspaces conflict, changes that of the less confident subspace.
 
-    The confidence of a subspace is exp(mean log-likelihood of the observed outcomes under its logits alone), computed
-    from sums over the micro-batches and ranks of a step. It is a proper score that respects censoring.
+    By default, the confidence of a subspace is exp(mean log-likelihood of the observed outcomes under its logits alone),
+    computed from sums over the micro-batches and ranks of a step. It is a proper score that respects censoring.
+
+    `scope: classifier, rule: project, confidence: probability` is eq. 6 of the paper: the subspace with the smaller sum,
+    over the mini-batch, of the probability of the true label under its half of the classifier yields, and equal sums
+    change nothing. (The mean over the mini-batch, which is compared here, has the same order.) With a backbone, the
+    logits of a subspace include the backbone's part. For survival the probability is that of the observed outcome; the
+    paper says nothing of it, and its released code takes a softmax over the hazard logits.
 
     In the "classifier" scope, the callback acts after all-reduce, accumulation and unscaling, and before clipping. It
     therefore edits exactly the gradient that is applied, in the same way on every rank. Departs from the released code,
@@ -30,8 +36,8 @@ class GradientCoordination(Callback):
             with that of the TME columns, at `on_before_optimizer_step`. "shared" compares the gradients at the tokens
             that both subspaces read, patient by patient, within the backward pass and with the confidences of the
             previous optimiser step; the first step is not changed.
-        rule: "project", or "reflect" (the rule of the released code).
-        confidence: "likelihood", or "probability" (the paper's mean probability of the observed outcomes).
+        rule: "project" (the paper's), or "reflect" (the rule of the released code).
+        confidence: "likelihood", or "probability" (the paper's, the mean probability of the observed outcomes).
 
     It logs, as means over the steps of an epoch, `coordination/conflict` (share of rows in conflict),
     `coordination/cosine` (mean cosine of all compared rows), `coordination/confidence_tumor` and

@@ -20,15 +20,17 @@ def coordinate(
     """Remove from the less confident side's gradient the component that opposes the other side, row by row.
 
     For a pair of rows with u·v < 0, where u belongs to the less confident side, and with p = (u·v / v·v) v:
-    `project` sets u ← u − p, which leaves u·v = 0. `reflect` sets u ← ‖u − p‖ · (u − 2p) / ‖u − 2p‖, the released
-    code's rule, which subtracts the projection twice and so over-corrects to u·v > 0.
+    `project`, the paper's rule, sets u ← u − p, which leaves u·v = 0. `reflect`, the released code's rule, sets
+    u ← ‖u − p‖ · (u − 2p) / ‖u − 2p‖, which subtracts the projection twice and so over-corrects to u·v > 0. The surer
+    gradient stays as it is. The paper does not say whether whole gradients or their rows are compared; the released
+    code compares row by row, one row for each class.
 
     Args:
         grad_tumor: (C, d).
         grad_tme: (C, d).
         confidence_tumor: Scalar, or (C,) with one value per row; must be the same on every rank.
         confidence_tme: In the same form as `confidence_tumor`.
-        rule: "project" or "reflect".
+        rule: "project" (the paper's) or "reflect" (the released code's).
 
     Returns:
         The two gradients (C, d) and conflict (C,) bool, True where u·v < 0. Rows with equal confidences, zero rows and
@@ -37,7 +39,7 @@ def coordinate(
     Raises:
         ValueError: The rule is unknown.
 
-    Source: contribution 1 of the paper; PCGrad (Yu et al. 2020) for the single projection.
+    Source: eq. 6 of the paper, which projects as PCGrad does (Yu et al. 2020).
     """
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}; got {rule!r}")

@@ -103,7 +103,7 @@ def test_the_summary_names_better_worse_and_failed_variants():
             "teacher-no-coordination": useless,
             "teacher-no-programs": good,
             "teacher-gated-pool": middling,
-            "teacher-paper-fusion": None,
+            "teacher-released-fusion": None,
             "student": middling,
             "student-undistilled": useless,
         }
@@ -114,7 +114,7 @@ def test_the_summary_names_better_worse_and_failed_variants():
     assert effects["teacher-no-coordination"] == "contributes"
     assert effects["teacher-no-programs"] == "harms: better without"
     assert effects["teacher-gated-pool"] == "no difference shown"
-    assert summary["variants"]["teacher-paper-fusion"]["not_finite"] == [0, 1]
+    assert summary["variants"]["teacher-released-fusion"]["not_finite"] == [0, 1]
     reached = {row["asked"].split(",")[0]: row["reached"] for row in figures(summary)}
     assert reached["teacher: the default is best or within noise of the best"] is False
     assert reached["student: the default is best or within noise of the best"] is True

@@ -132,9 +132,7 @@ class ReleasedFusion(Fusion):
         gene_attention = to_anchors.unflatten(0, (len(tokens), n_slides)).sum(1)  # weighted by the tokens of each slide
         return FusionOutput(embedding * bag.mask.any(1, keepdim=True), attention, gene_attention.flatten(1))
 
-    def _attend(
-        self, condition: Tensor, sums: Tensor, counts: Tensor, weight: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _attend(self, condition: Tensor, sums: Tensor, counts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Let every cell of the raster attend to the moved anchors.
 
         Args:
