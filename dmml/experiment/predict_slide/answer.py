@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from dmml.experiment.predict_slide.prototypes import Prototypes, read_prototypes
 from dmml.experiment.predict_slide.tile_scores import TileScores, read_tiles
 from dmml.tasks.presentation import Curve, Headline, Presentation
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
@@ -44,6 +45,7 @@ class Answer:
         curve: (days, survival) for drawing the survival curve; None for other tasks.
         curves_by_magnification: {m: the same from one magnification alone}; empty for other tasks.
         tiles: What each tile adds, and how much the deep part counts; None for a model without a backbone.
+        prototypes: The clusters of tiles behind the prototypes of the subspaces; None for a model without prototypes.
     """
 
     task: str
@@ -60,6 +62,7 @@ class Answer:
     curve: Curve | None = None
     curves_by_magnification: dict[int, Curve] = field(default_factory=dict)
     tiles: TileScores | None = None
+    prototypes: Prototypes | None = None
 
     @property
     def above_median(self) -> bool | None:
@@ -138,6 +141,7 @@ def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOu
         curve=presentation.curve(output.logits),
         curves_by_magnification={m: curve for m, curve in curves.items() if curve is not None},
         tiles=read_tiles(model, batch, output),
+        prototypes=read_prototypes(batch, output),
     )
     return answer, output
 
@@ -180,6 +184,14 @@ def _backbone(tiles: TileScores) -> dict[str, Any]:
     }
 
 
+def _prototypes(prototypes: Prototypes) -> dict[str, Any]:
+    return {
+        "tiles": {f"{m}x": counts for m, counts in prototypes.counts.items()},
+        "reading": "tiles: number of tiles in the cluster of each subspace, whose prototype is made of them; tiles.csv lists "
+        "the cluster of every tile. The model named the clusters; nobody has compared them with the tissue of this patient",
+    }
+
+
 def plain(answer: Answer) -> dict[str, Any]:
     """Return the answer as stored in `prediction.json`; days are in the names of columns and in `headline`."""
     side = None if answer.above_median is None else "above" if answer.above_median else "below"
@@ -203,6 +215,7 @@ def plain(answer: Answer) -> dict[str, Any]:
             "constant. tissue: the tissue-specific part, which belongs to neither subspace",
         },
         **({} if answer.tiles is None else {"backbone": _backbone(answer.tiles)}),
+        **({} if answer.prototypes is None else {"prototypes": _prototypes(answer.prototypes)}),
         "programs": {
             s: {
                 "highest": dict(extremes(scores)[0]),

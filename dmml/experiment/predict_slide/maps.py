@@ -1,17 +1,20 @@
-"""Maps on one patient's slides: what each tile adds to the answer, and the attention of the deep part."""
+"""Maps on one patient's slides: what each tile adds to the answer, attention of the deep part, and prototypes."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dmml.evaluation.report.formatting import signed
+from dmml.evaluation.plots.style import SUBSPACE_COLOR
+from dmml.evaluation.report.formatting import percent, signed
+from dmml.experiment.predict_slide.prototypes import Prototypes
 from dmml.experiment.predict_slide.tile_scores import TileScores
-from dmml.slides.overlay import overlay
+from dmml.slides.overlay import overlay, overlay_groups
 from dmml.slides.tiling.grid import tile_um
 from dmml.types import SUBSPACES, Bag, Batch, SubspaceOutput
 
@@ -43,7 +46,8 @@ class TileMap:
         slide_id: The slide that it lies on.
         title: Title of the overlay.
         caption: Meaning of the colours.
-        kind: "attention"; "all" for what tiles add to the whole answer; "part" for what they add to one part of it.
+        kind: "attention"; "all" for what tiles add to the whole answer; "part" for what they add to one part of it;
+            "prototype" for the clusters of tumor and TME.
         image: The overlay with its title.
         untitled: The same without its title.
     """
@@ -61,17 +65,25 @@ class TileMap:
         return encoded(self.image, "PNG")
 
 
-def tile_maps(slides: list[Thumbnail], batch: Batch, output: SubspaceOutput, tiles: TileScores | None) -> list[TileMap]:
-    """Draw what each tile adds to the answer, and the attention of the deep part if that part counts at all.
+def tile_maps(
+    slides: list[Thumbnail],
+    batch: Batch,
+    output: SubspaceOutput,
+    tiles: TileScores | None,
+    prototypes: Prototypes | None = None,
+) -> list[TileMap]:
+    """Draw what each tile adds to the answer, the clusters, and attention if the deep part counts at all.
 
     Args:
         slides: In the order of `Bag.slide`.
         batch: B = 1.
         output: Output of the model for the batch.
-        tiles: What each tile adds; None for a model without a backbone, for which only attention is drawn.
+        tiles: What each tile adds; None for a model without a backbone, which has no maps of it.
+        prototypes: Clusters of the tiles; None for a model without prototypes.
     """
-    contributions = [] if tiles is None else contribution_maps(slides, batch, tiles)
-    return contributions + (attention_maps(slides, batch, output) if tiles is None or tiles.deep_share else [])
+    maps = [] if tiles is None else contribution_maps(slides, batch, tiles)
+    maps += [] if prototypes is None else prototype_maps(slides, batch, prototypes)
+    return maps + (attention_maps(slides, batch, output) if tiles is None or tiles.deep_share else [])
 
 
 def contribution_maps(slides: list[Thumbnail], batch: Batch, tiles: TileScores) -> list[TileMap]:
@@ -99,8 +111,44 @@ def contribution_maps(slides: list[Thumbnail], batch: Batch, tiles: TileScores) 
                 measure="contribution of each tile",
                 caption=f"full colour: ± {end:.1g} per tile; sum of the patient's tiles: {signed(values.sum())}",
             )
-            maps += _overlays(slides, batch.bags[m], m, values, subject, (-end, end), cmap="RdBu_r")
+            maps += _heat_maps(slides, batch.bags[m], m, values, subject, (-end, end), cmap="RdBu_r")
     return maps
+
+
+def prototype_maps(slides: list[Thumbnail], batch: Batch, prototypes: Prototypes) -> list[TileMap]:
+    """Draw the clusters of tumor and TME for every slide and magnification; tiles in no cluster stay grey.
+
+    Args:
+        slides: In the order of `Bag.slide`.
+        batch: B = 1.
+        prototypes: Clusters of the patient's tiles.
+    """
+    groups = [(f"{_PART_NAMES[s]} cluster", SUBSPACE_COLOR[s]) for s in SUBSPACES]
+    maps = []
+    for m, cluster in prototypes.cluster.items():
+        maps += _cluster_maps(slides, batch.bags[m], m, cluster, groups)
+    return maps
+
+
+def _cluster_maps(
+    slides: list[Thumbnail], bag: Bag, magnification: int, cluster: NDArray[np.int64], groups: list[tuple[str, str]]
+) -> list[TileMap]:
+    """Draw the (N,) clusters of the real tiles of one magnification."""
+    group = np.full(bag.mask.shape[1], -1)
+    group[bag.mask[0].numpy()] = cluster
+
+    def draw(slide: Thumbnail, on_slide: NDArray[np.bool_], title: str) -> Image:
+        tiles = (bag.position[0].numpy()[on_slide], group[on_slide], tile_um(magnification))
+        return overlay_groups(slide.pixels, slide.mpp, *tiles, groups=groups, title=title)
+
+    subject = _Subject(
+        file=f"prototypes_{magnification}x",
+        kind="prototype",
+        part="prototypes",
+        measure="cluster of each tile",
+        caption=f"orange: tumor cluster, {percent((cluster == 0).mean())} of the patient's tiles; blue: TME cluster",
+    )
+    return _overlays(slides, bag, magnification, subject, draw)
 
 
 def attention_maps(slides: list[Thumbnail], batch: Batch, output: SubspaceOutput) -> list[TileMap]:
@@ -127,7 +175,7 @@ def attention_maps(slides: list[Thumbnail], batch: Batch, output: SubspaceOutput
                 measure="attention, average tile = 1",
                 caption=f"yellow: {strongest:.1f} × the average tile",
             )
-            maps += _overlays(slides, bag, m, share, subject, (0.0, strongest))
+            maps += _heat_maps(slides, bag, m, share, subject, (0.0, strongest))
     return maps
 
 
@@ -147,7 +195,7 @@ class _Subject:
         return f"{what}_{slide_id}_{rest}"
 
 
-def _overlays(
+def _heat_maps(
     slides: list[Thumbnail],
     bag: Bag,
     magnification: int,
@@ -156,7 +204,7 @@ def _overlays(
     limits: tuple[float, float],
     cmap: str = "viridis",
 ) -> list[TileMap]:
-    """Draw one map on every slide that has tiles.
+    """Draw numbers as one map on every slide that has tiles.
 
     Args:
         slides: In the order of `Bag.slide`.
@@ -167,15 +215,37 @@ def _overlays(
         limits: Values at the two ends of the colours.
         cmap: See `overlay`.
     """
+
+    def draw(slide: Thumbnail, on_slide: NDArray[np.bool_], title: str) -> Image:
+        tiles = (bag.position[0].numpy()[on_slide], values[on_slide], tile_um(magnification))
+        return overlay(slide.pixels, slide.mpp, *tiles, cmap=cmap, title=title, limits=limits)
+
+    return _overlays(slides, bag, magnification, subject, draw)
+
+
+def _overlays(
+    slides: list[Thumbnail],
+    bag: Bag,
+    magnification: int,
+    subject: _Subject,
+    draw: Callable[[Thumbnail, NDArray[np.bool_], str], Image],
+) -> list[TileMap]:
+    """Draw one map on every slide that has tiles.
+
+    Args:
+        slides: In the order of `Bag.slide`.
+        bag: B = 1.
+        magnification: Magnification of the bag.
+        subject: What the map shows.
+        draw: Function of a slide, (N,) which of the bag's tiles lie on it, and the title; returns the map.
+    """
     maps = []
     for index, slide in enumerate(slides):
         on_slide = (bag.mask[0] & (bag.slide[0] == index)).numpy()
         if not on_slide.any():
             continue
-        tiles = (bag.position[0].numpy()[on_slide], values[on_slide], tile_um(magnification))
         titled, untitled = (
-            overlay(slide.pixels, slide.mpp, *tiles, cmap=cmap, title=title, limits=limits)
-            for title in (f"{subject.part}, {magnification}x: {subject.measure}", "")
+            draw(slide, on_slide, title) for title in (f"{subject.part}, {magnification}x: {subject.measure}", "")
         )
         name = subject.file_on(slide.slide_id) if len(slides) > 1 else subject.file
         title = f"{subject.part}, {magnification}×"

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from dmml.store import SlideFeatures
     from dmml.types import Batch, SubspaceOutput
 
+TILES = "tiles.csv"
+"""Table of the tiles and their clusters, for a model with prototypes"""
 Progress = Callable[[str, int, int], None]
 """Called with (slide, encoded tiles, all tiles of the slide)"""
 
@@ -213,13 +215,17 @@ def _write(
     """Write the answer's folder completely or not at all."""
     from dmml.experiment.predict_slide.maps import tile_maps
     from dmml.experiment.predict_slide.page import write_page
+    from dmml.experiment.predict_slide.prototypes import tile_table
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial_folder = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        maps = tile_maps(thumbnails, batch, output, answer.tiles)
+        maps = tile_maps(thumbnails, batch, output, answer.tiles, answer.prototypes)
         for tile_map in maps:
             (partial_folder / f"{tile_map.name}.png").write_bytes(tile_map.png())
+        if answer.prototypes is not None:
+            table = tile_table(thumbnails, batch, answer.prototypes)
+            table.to_csv(partial_folder / TILES, index=False)
         outcome = answer.presentation.plot(answer)
         if outcome is not None:
             outcome.save(partial_folder, suffixes=("png",))
