@@ -60,6 +60,7 @@ def write_page(
         what_decides=unbroken(text.what_decides(answer)),
         tile_colours=text.tile_colours(answer),
         tile_table=_tile_table(answer),
+        prototypes=[unbroken(sentence) for sentence in text.prototypes(answer)],
         views=_views(answer),
         programs=[_programs(s, title, answer.programs[s]) for s, title in _SUBSPACES if answer.programs.get(s)],
         provenance=_provenance(record),
@@ -72,7 +73,7 @@ def write_page(
 
 def _slide(thumbnail: Thumbnail, maps: list[TileMap]) -> dict[str, Any]:
     whole = encoded(Image.fromarray(thumbnail.pixels), "JPEG", quality=85)
-    panels: dict[str, list[dict[str, str]]] = {"all": [], "part": [], "attention": []}
+    panels: dict[str, list[dict[str, str]]] = {"all": [], "part": [], "prototype": [], "attention": []}
     for tile_map in maps:
         uri = data_uri(encoded(tile_map.untitled, "JPEG", quality=88), "jpeg")
         panels[tile_map.kind].append({"uri": uri, "title": tile_map.title, "caption": tile_map.caption})

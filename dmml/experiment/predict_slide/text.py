@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dmml.evaluation.report.formatting import percent
+from dmml.evaluation.report.formatting import joined, percent
 from dmml.experiment.predict_slide.answer import FEW_TILES, TISSUE, Answer
+from dmml.experiment.predict_slide.prototypes import NONE
 from dmml.slides.wsi.mpp import FROM_OPTION
 
 RESEARCH_USE = (
@@ -112,6 +113,31 @@ def tile_colours(answer: Answer) -> str:
         "tiles change little; areas without colour were not read. The table gives the exact sums. The maps show what the "
         "model made of each tile, not what causes the disease."
     )
+
+
+def prototypes(answer: Answer) -> list[str]:
+    """Write sentences on the clusters behind the prototypes; empty for a model without prototypes."""
+    if answer.prototypes is None:
+        return []
+    sentences = [
+        "At each magnification the model divides the patient's tiles into two clusters by their features, one for the tumor "
+        "and one for the tumor microenvironment (TME). Each subspace reads the slide through a single vector, its prototype, "
+        "which is made mainly of the cluster named after it."
+    ]
+    for m, counts in answer.prototypes.counts.items():
+        n = sum(counts.values())
+        parts = [
+            f"{percent(counts[s] / n)} are in the {name} cluster" for s, name in (("tumor", "tumor"), ("tme", "TME"))
+        ]
+        parts += [f"{percent(counts[NONE] / n)} are in neither"] if NONE in counts else []
+        sentences.append(f"Of the {n} tile{'s' * (n != 1)} at {m}×, {joined(parts)}.")
+    if answer.tiles is not None and not answer.tiles.deep_share:
+        sentences.append("In this answer the deep part, to which the clusters belong, does not contribute.")
+    sentences.append(
+        "The model learned the names of the clusters in training. Nobody has compared them with the tissue of this patient: "
+        "a cluster that is called tumor may hold other tissue."
+    )
+    return sentences
 
 
 def notes(answer: Answer, slides: Sequence[Mapping[str, Any]], reads_rna: bool) -> list[str]:
