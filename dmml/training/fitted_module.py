@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from dmml.data.fitted_model import FittedModel
     from dmml.data.module import MultimodalDataModule
 
+Kind = TypeVar("Kind", bound=Callable[..., object])
 CLASSES = ("task", "fusion", "expression_encoder", "aggregator", "backbone", "optimizer", "lr_scheduler")
 """Hyper-parameters that are objects or classes; a checkpoint stores their class paths and arguments"""
 
@@ -95,6 +97,16 @@ class FittedModule(LoggedModule):
             self._check_replaced("optimizer", "lr", "weight_decay")
         if lr_scheduler is not None:
             self._check_replaced("lr_scheduler", "warmup")
+
+    def _class_or_default(self, name: str, kind: Kind | None, default: Kind) -> Kind:
+        """Return a class that the constructor was given, or the default, which a checkpoint then names.
+
+        Signatures have None in place of a default class. jsonargparse would fill in those arguments of the default class
+        that the class in a config has, too, with the values of the default class.
+        """
+        if self.hparams.get(name) is None:
+            self.hparams[name] = default
+        return default if kind is None else kind
 
     def _check_replaced(self, replacement: str, *names: str) -> None:
         values = {name: getattr(self, name) for name in names}

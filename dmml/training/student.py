@@ -32,8 +32,9 @@ class SubspaceStudent(TaughtModule):
     Args:
         n_merged: Merged tokens per subspace and magnification; None turns aggregation off. `PrototypeAggregator` needs 2,
             the paper's number of clusters.
-        aggregator: Class of the aggregation, built as `aggregator(width, n_merged)` for every magnification. One whose
-            result is the whole embedding (`is_whole_embedding`) makes a student without programs.
+        aggregator: Class of the aggregation, built as `aggregator(width, n_merged)` for every magnification; None =
+            `TokenAggregator`. One whose result is the whole embedding (`is_whole_embedding`) makes a student without
+            programs.
         start_from_teacher: Whether a fit with a teacher starts from the teacher's weights where both models have the
             same layers; `init_from` takes precedence.
         program_weight: As in `SubspaceModule`.
@@ -46,7 +47,7 @@ class SubspaceStudent(TaughtModule):
     def __init__(
         self,
         n_merged: int | None = 8,
-        aggregator: Callable[[int, int | None], Aggregator] = TokenAggregator,
+        aggregator: Callable[[int, int | None], Aggregator] | None = None,
         start_from_teacher: bool = True,
         program_weight: float = 10.0,
         lr: float = 2e-3,
@@ -54,7 +55,7 @@ class SubspaceStudent(TaughtModule):
     ):
         super().__init__(program_weight=program_weight, lr=lr, **shared)
         self.n_merged, self.start_from_teacher = n_merged, start_from_teacher
-        self._aggregator_factory = aggregator
+        self._aggregator_factory = self._class_or_default("aggregator", aggregator, TokenAggregator)
         self._finish_init()
 
     def _build_if_possible(self) -> None:

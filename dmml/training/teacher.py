@@ -49,12 +49,8 @@ class SubspaceTeacher(SubspaceModule):
         **shared: Any,
     ):
         super().__init__(**shared)
-        # The signature names no class: from a default class, jsonargparse would take over arguments of the same name.
-        self._fusion_factory: Callable[[int], Fusion] = fusion or DeformableFusion
-        self._encoder_factory: Callable[[int, int], MaskedEncoder] = expression_encoder or ExpressionEncoder
-        for name, default in (("fusion", DeformableFusion), ("expression_encoder", ExpressionEncoder)):
-            if self.hparams.get(name) is None:
-                self.hparams[name] = default
+        self._fusion_factory = self._class_or_default("fusion", fusion, DeformableFusion)
+        self._encoder_factory = self._class_or_default("expression_encoder", expression_encoder, ExpressionEncoder)
         self.expression_dropout, self.tissue_through_programs = expression_dropout, tissue_through_programs
         self.tissue_weight_decay = tissue_weight_decay
         if self._optimizer_class is not None:
