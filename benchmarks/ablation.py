@@ -1,11 +1,16 @@
-"""What is each contribution worth? Each is removed alone or replaced, on simulated patients with known factors.
+"""What is each part worth, in the world where it could matter? Each is removed alone or replaced, in every family.
 
-The defaults were chosen on seeds 0–4, whose fits were not kept; this script confirms them on other seeds. A student
-learns from the teacher of its seed. Each fit is kept under --work and not repeated, so that a run can be stopped and
-continued; fits made with other settings are repeated. Prints the tables and writes `ablation.json` and `ablation.md`.
+Families are the paper's model, forms of the released code put into it, dmml's networks without their backbone, and
+dmml's defaults. Every variant is fitted in the scenes that were named for it in advance and in the world `shared`; with
+--everywhere in all scenes. A student learns from the whole teacher of its family. Each result is kept under --work and
+not repeated, so that a run can be stopped and continued. Writes `ablation.json`, `ablation.md` and `ablation.png` from all
+kept results.
 
-    python benchmarks/ablation.py --jobs 2 --out docs/results
-    python benchmarks/ablation.py --quick                        # a test run of less than a minute, without meaning
+    python benchmarks/ablation.py --jobs 2 --out docs/results        # the whole design
+    python benchmarks/ablation.py --families paper --scenes shared
+    python benchmarks/ablation.py --redo paper_teacher               # after a change to it; its students follow
+    python benchmarks/ablation.py --page-only                        # the page of the results kept so far
+    python benchmarks/ablation.py --quick                            # a test run of a minute, without meaning
 """
 
 from __future__ import annotations
@@ -16,151 +21,152 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the wor
 
 import argparse
 import json
-import multiprocessing
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from ablation_fit import DONE, MISSING, OTHER_CODE, Settings, fit_and_test, result_path, state_of, write_truth
-from ablation_summary import Results, summarise
-from ablation_table import markdown
-from ablation_variants import BY_NAME, QUICK, TEACHER, Variant, closure
-from tqdm import tqdm
+from ablation_networks import ABLATED, BASELINE, BY_FAMILY, VARIANTS, reference_of
+from ablation_page import markdown
+from ablation_picture import draw
+from ablation_summary import mean_r2, scene_name, summarise
+from ablation_variants import SCENES, SHARED, Scene
+from worlds_cells import Group, kept_results, kept_truth, with_teachers
+from worlds_data import Setup, scene_named
+from worlds_references import REFERENCES
+from worlds_run import Failures, Plan, estimated_hours, pending, run, stop_if_failed, without_results
 
-QUICK_SETTINGS = Settings(train=32, val=8, test=40, features=16, width=16, epochs=2)
-CHOSEN_ON = range(5)
-"""Seeds on which the defaults were chosen, and which therefore confirm nothing"""
-
-Unit = tuple[str, int]
-
-
-def seeds_of(text: str) -> list[int]:
-    """Seeds from a list of numbers and ranges: `100-102`, `100,102`."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        seeds += range(int(first), int(last or first) + 1)
-    return list(dict.fromkeys(seeds))
+SEEDS = (100, 101, 102)
+"""The defaults were chosen on seeds 0 to 4, which would confirm nothing"""
+SECONDS = dict.fromkeys(REFERENCES, 1.0) | {BASELINE: 20.0}
+SECONDS |= {name: 25.0 if network.class_path.endswith("Student") else 35.0 for name, network in ABLATED.items()}
+"""Assumed seconds of a cell with 200 patients, until cells of the model have been measured"""
+QUICK_VARIANTS = ("deep_no_coordination", "deep_student_undistilled")
+NAMES = {
+    scene_name({"world": world, "patients": patients}).replace(" ", "_"): (world, patients)
+    for world, patients in SCENES
+}
+"""{scene as the command line names it: scene}"""
 
 
-def pending(
-    variants: list[Variant], seeds: list[int], settings: Settings, work: Path, redo: bool = False
-) -> list[list[Unit]]:
-    """Fits that are still to be made: teachers, then students, seed by seed. Prints what is repeated, and why.
+def design(variants: list[str], scenes: list[Scene], seeds: list[int], everywhere: bool = False) -> Plan:
+    """The cells of some variants, with the networks that they are compared with, their teachers, and the references.
 
     Args:
-        variants: Variants to fit.
-        seeds: Seeds of each variant.
-        settings: Settings of all fits.
-        work: Folder in which fits are kept.
-        redo: Whether to repeat fits made by another state of the code; otherwise they are kept and named on the page.
+        variants: Keys of `VARIANTS`.
+        scenes: Scenes to which the design is restricted.
+        seeds: Seeds of the cohorts; a variant may have fewer.
+        everywhere: Whether every variant runs in every scene, not only where it was named and in `shared`.
     """
-    stages: list[list[Unit]] = [[], []]
-    kept = 0
-    for seed in seeds:
-        for variant in variants:
-            state = state_of(work, variant, seed, settings)
-            if state == DONE or (state == OTHER_CODE and not redo):
-                kept += state == OTHER_CODE
-                continue
-            if state != MISSING:
-                print(f"{result_path(work, variant.name, seed)}: made by {state}; redone")
-            stages[variant.kind != TEACHER].append((variant.name, seed))
-    if kept:
-        print(f"{kept} fits were made by {OTHER_CODE} and are kept; --redo makes them again")
-    return stages
+    plan = {}
+    # The scenes whose cells take longest come first, so that the processes end at about the same time.
+    for scene in sorted(scenes, key=lambda scene: -scene_named(scene[0]).cost):
+        here = [name for name in variants if everywhere or scene == SHARED or scene in VARIANTS[name][1].named]
+        for place, seed in enumerate(seeds):
+            names = [name for name in here if VARIANTS[name][1].seeds is None or place < VARIANTS[name][1].seeds]
+            if names:
+                wanted = {*REFERENCES, BASELINE, *names, *map(reference_of, names)}
+                plan[Group(*scene, seed)] = with_teachers(sorted(wanted), ABLATED)
+    return plan
 
 
-def fit_all(stages: list[list[Unit]], settings: Settings, work: Path, jobs: int) -> None:
-    """Make the fits, `jobs` at a time; each is kept as soon as it is done."""
-    total = sum(len(stage) for stage in stages)
-    with tqdm(total=total, disable=None, unit="fit") as bar:
-        for stage in stages:
-            for result in _at_a_time(stage, settings, work, jobs):
-                concordance = "not finite" if result["c_index"] is None else f"concordance {result['c_index']:.3f}"
-                bar.write(
-                    f"{result['variant']}, seed {result['seed']}: {concordance}, {result['seconds']:.0f} s", sys.stdout
-                )
-                bar.update()
-
-
-def _at_a_time(stage: list[Unit], settings: Settings, work: Path, jobs: int) -> Iterator[dict[str, Any]]:
-    if jobs == 1 or len(stage) < 2:
-        yield from (fit_and_test(name, seed, settings, work) for name, seed in stage)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        running = [pool.submit(fit_and_test, name, seed, settings, work) for name, seed in stage]
-        try:
-            yield from (future.result() for future in as_completed(running))
-        finally:
-            pool.shutdown(cancel_futures=True)
+def selected_variants(arguments: argparse.Namespace) -> list[str]:
+    """The variants to fit; those whose parts do not exist are left out with a message."""
+    names = arguments.variants or [name for name, (family, _) in VARIANTS.items() if family in arguments.families]
+    usable = []
+    for name in names:
+        needed = with_teachers([name, reference_of(name)], ABLATED)
+        unknown = dict.fromkeys(each for network in needed for each in ABLATED[network].unknown_arguments)
+        if unknown:
+            print(f"{name}: left out; there is no {', '.join(unknown)}")
+        else:
+            usable.append(name)
+    return usable
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=seeds_of, default=None, help="e.g. 100-102 (the default) or 100,105")
-    parser.add_argument("--patients", type=int, help="of which a fifth chooses the epoch (default 150)")
-    parser.add_argument("--test", type=int, help=f"tested patients (default {Settings.test})")
-    parser.add_argument("--width", type=int, help=f"of the models (default {Settings.width})")
-    parser.add_argument("--epochs", type=int, help=f"at most (default {Settings.epochs})")
-    parser.add_argument("--easy", action="store_true", help="no nuisance on the slides, and follow-up to the end")
-    parser.add_argument("--variants", help="comma-separated; with what they are compared with. Default: all")
-    parser.add_argument("--jobs", type=int, default=2, help="fits at a time, one thread each")
-    parser.add_argument("--work", type=Path, help="where fits are kept (default runs/ablation)")
-    parser.add_argument("--out", type=Path, help="default docs/results; with --quick the folder of --work")
-    parser.add_argument("--quick", action="store_true", help="one seed, four variants, tiny")
-    parser.add_argument("--redo", action="store_true", help="also fits that another state of the code made")
+    parser.add_argument("--families", nargs="+", choices=list(BY_FAMILY), default=list(BY_FAMILY))
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), help="with what they are compared with")
+    parser.add_argument("--scenes", nargs="+", choices=list(NAMES), default=list(NAMES))
+    parser.add_argument("--everywhere", action="store_true", help="every variant in every scene")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument(
+        "--redo", nargs="+", choices=list(ABLATED), default=[], help="make these, and their students, anew"
+    )
+    parser.add_argument("--page-only", action="store_true", help="fit nothing; write the page of what is kept")
+    parser.add_argument("--plan-only", action="store_true", help="fit nothing; say how long the design takes")
+    parser.add_argument("--quick", action="store_true", help="one seed, one scene, two variants, tiny")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
+    parser.add_argument("--work", type=Path, help="where results are kept (default: runs/ablation)")
+    parser.add_argument("--out", type=Path, help="default: docs/results; with --quick the folder of --work")
     arguments = parser.parse_args(argv)
-    if unknown := [name for name in (arguments.variants or "").split(",") if name and name not in BY_NAME]:
-        parser.error(f"--variants: there is no {', '.join(unknown)}; there are {', '.join(BY_NAME)}")
+    if arguments.quick:
+        arguments.variants, arguments.seeds = arguments.variants or list(QUICK_VARIANTS), [SEEDS[0]]
+        arguments.scenes, arguments.everywhere = ["shared_100"], True
     arguments.work = arguments.work or Path("runs/ablation_quick" if arguments.quick else "runs/ablation")
     arguments.out = arguments.out or (arguments.work if arguments.quick else Path("docs/results"))
-    arguments.seeds = arguments.seeds or ([100] if arguments.quick else [100, 101, 102])
     return arguments
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
-    """Settings of the full or the quick form, changed by the options of the command line."""
-    options = {name: getattr(arguments, name) for name in ("test", "width", "epochs") if getattr(arguments, name)}
-    if arguments.patients:
-        options |= {"val": arguments.patients // 5, "train": arguments.patients - arguments.patients // 5}
-    if arguments.easy:
-        options |= {"nuisance": 0.0, "early_end": False}
-    return Settings(**(asdict(QUICK_SETTINGS if arguments.quick else Settings()) | options))
+def command_of(arguments: argparse.Namespace) -> str:
+    """The command that makes such a page, without options for folders and for repeating results."""
+    words = ["python benchmarks/ablation.py"] + ["--quick"] * arguments.quick
+    defaults = {"families": list(BY_FAMILY), "scenes": list(NAMES), "seeds": list(SEEDS), "variants": None}
+    for name, default in defaults.items():
+        value = getattr(arguments, name)
+        words += [] if arguments.quick or value == default else [f"--{name}", *map(str, value)]
+    return " ".join(words + ["--everywhere"] * (arguments.everywhere and not arguments.quick))
 
 
-def read(variants: list[Variant], seeds: list[int], work: Path) -> Results:
-    """Read the kept results."""
-    return {v.name: {seed: json.loads(result_path(work, v.name, seed).read_text()) for seed in seeds} for v in variants}
+def kept_ceilings(groups: list[Group], work: Path) -> dict[str, Any]:
+    """{scene: upper limits of the factors that embeddings contain, mean over seeds}, where they were measured."""
+    by_scene: dict[str, list[dict[str, Any]]] = {}
+    for group in groups:
+        path = group.folder(work) / "ceilings.json"
+        if path.is_file():
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            by_scene.setdefault(f"{group.world} {group.patients}", []).append(kept)
+    return {
+        scene: {
+            reading: {which: mean_r2([seed[reading][which] for seed in kept]) for which in kept[0][reading]}
+            for reading in kept[0]
+        }
+        for scene, kept in by_scene.items()
+    }
 
 
 def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> None:
     """Fit what is missing, compare, print, write."""
     arguments = parse(argv)
-    settings, seeds, work = settings_of(arguments), arguments.seeds, arguments.work
-    variants = closure(arguments.variants.split(",") if arguments.variants else QUICK if arguments.quick else BY_NAME)
-    if tuning_seeds := [seed for seed in seeds if seed in CHOSEN_ON]:
-        show(f"seeds {', '.join(map(str, tuning_seeds))}: the defaults were chosen on these, so they confirm nothing")
-    torch.set_num_threads(1)
-    stages = pending(variants, seeds, settings, work, arguments.redo)
-    show(f"{sum(map(len, stages))} of {len(variants) * len(seeds)} fits to make")
-    fit_all(stages, settings, work, arguments.jobs)
-    truths = {seed: write_truth(seed, settings, work) for seed in seeds}
+    setup, work = Setup(40, 16, 2) if arguments.quick else Setup(), arguments.work
+    failed: Failures = {}
+    if not arguments.page_only:
+        scenes = [NAMES[name] for name in arguments.scenes]
+        plan = design(selected_variants(arguments), scenes, arguments.seeds, arguments.everywhere)
+        without_results(plan, {*arguments.redo}, work, ABLATED)
+        left = pending(plan, setup, work, ABLATED)
+        n_left, n_cells = (sum(len(models) for models in each.values()) for each in (left, plan))
+        hours = estimated_hours(left, setup, work, arguments.jobs, SECONDS, ABLATED)
+        show(f"{n_left} of {n_cells} cells to make, about {hours:.1f} h with {arguments.jobs} processes")
+        if arguments.plan_only:
+            return
+        failed = run(left, setup, work, arguments.jobs, ABLATED)
+    results = kept_results(work, setup, ABLATED)
     summary = {
-        "command": " ".join(["python benchmarks/ablation.py", *(sys.argv[1:] if argv is None else argv)]),
-        "settings": asdict(settings),
-        **summarise(read(variants, seeds, work), truths),
+        "command": command_of(arguments),
+        "setup": asdict(setup),
+        "ceilings": kept_ceilings(list(results), work),
+        **summarise(results, {group: kept_truth(group, work) for group in results}),
     }
     text = markdown(summary)
     show(text)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "ablation.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    (arguments.out / "ablation.md").write_text(text)
+    (arguments.out / "ablation.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    (arguments.out / "ablation.md").write_text(text, encoding="utf-8")
+    draw(summary, arguments.out / "ablation.png")
+    stop_if_failed(failed)
 
 
 if __name__ == "__main__":

@@ -1,208 +1,203 @@
-"""Summary of the single fits: differences, effects, and targets."""
+"""What each part is worth in each scene: paired differences on the same test patients, and verdicts by a fixed rule.
+
+A difference is the concordance with the part minus that without it, so that it is positive where the part helps.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from ablation_measures import Draws, Resampled, difference, share_closed
-from ablation_variants import BY_NAME, CONTROL_TEACHER, REMOVED, STUDENT, TEACHER, UNDISTILLED, Variant
+from ablation_networks import ABLATED, BY_FAMILY, FAMILIES, VARIANTS, reference_of
+from ablation_variants import CONTROL, REMOVED, SCENES, Scene
+from paired_resamples import Draws, Resampled, difference
+from worlds_cells import Group
+from worlds_data import ORACLES
+from worlds_references import REFERENCES
 
-from dmml.evaluation.bootstrap import Difference, Interval, holm
+from dmml.evaluation.bootstrap import holm
 from dmml.types import SUBSPACES
 
-ORACLE, SLIDE_ORACLE = "oracle", "slide-oracle"
-SHUFFLED_STUDENT = "student-shuffled-teacher"
-MIN_OWN_R2, MAX_OTHER_R2, MIN_SHARE_CLOSED = 0.7, 0.1, 0.6
-"""Targets: minimum partial R² of own factors, maximum of the other's, minimum share of the gap that is closed"""
+RESAMPLES = 4000
+"""Enough for p values that remain below `SURE` after the adjustment over a family"""
 SURE = 0.05
 
-Results = dict[str, dict[int, dict[str, Any]]]
-"""{variant: {seed: result of `fit_and_test`}}"""
+Results = dict[Group, dict[str, dict[str, Any]]]
+Truths = dict[Group, dict[str, list[float]]]
 
 
-def summarise(results: Results, truths: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """Content of the tables in plain Python.
+def summarise(results: Results, truths: Truths) -> dict[str, Any]:
+    """Content of the page in plain Python.
 
     Args:
-        results: Every variant on every seed of `truths`.
-        truths: {seed: result of `write_truth`}.
+        results: {group: {model: kept result}}.
+        truths: {group: truth about its test patients}.
+
+    Returns:
+        {"scenes": one block for each scene with results, "families": {family: its parts with comparisons and verdict},
+        "code": states of the code that made the networks' results}.
     """
-    resampled = Resampled(truths)
-    draws = {
-        ORACLE: resampled.draws({seed: truth["oracle"] for seed, truth in truths.items()}),
-        SLIDE_ORACLE: resampled.draws({seed: truth["slide_oracle"] for seed, truth in truths.items()}),
+    blocks, draws = [], {}
+    for scene in SCENES:
+        groups = {group.seed: group for group in results if (group.world, group.patients) == scene}
+        if not groups:
+            continue
+        by_model = _by_model({seed: results[group] for seed, group in groups.items()})
+        draws[scene] = _Scene(by_model, {seed: truths[group] for seed, group in groups.items()})
+        blocks.append({"world": scene[0], "patients": scene[1], "seeds": sorted(groups), **draws[scene].models()})
+    families = {name: _family(name, draws) for name in FAMILIES if name in BY_FAMILY}
+    made = (result for models in results.values() for name, result in models.items() if name not in REFERENCES)
+    return {
+        "scenes": blocks,
+        "families": {name: rows for name, rows in families.items() if rows},
+        "code": sorted({result["code"] for result in made}),
     }
-    for name, by_seed in results.items():
-        if all(result["finite"] for result in by_seed.values()):
-            draws[name] = resampled.draws({seed: by_seed[seed]["risk"] for seed in truths})
-    variants = {name: _row(BY_NAME[name], by_seed, draws) for name, by_seed in results.items()}
-    for kind in (TEACHER, STUDENT):
-        _adjust([row for name, row in variants.items() if BY_NAME[name].kind == kind and name != UNDISTILLED])
-    for name, row in variants.items():
-        row["effect"] = _effect(BY_NAME[name], row["difference"])
-    summary = {
-        "seeds": list(truths),
-        "code": sorted({result["code"] for by_seed in results.values() for result in by_seed.values()}),
-        "references": {name: _interval(draws[name]) for name in (ORACLE, SLIDE_ORACLE)},
-        "ceilings": _ceilings(list(truths.values())),
-        "variants": variants,
-        "distillation": _distillation(draws),
-    }
-    return summary | {"figures": figures(summary)}
 
 
-# ---- variants ------------------------------------------------------------------------------------------------------
+def _by_model(by_seed: dict[int, dict[str, dict[str, Any]]]) -> dict[str, dict[int, dict[str, Any]]]:
+    """{seed: {model: result}} → {model: {seed: result}}."""
+    fitted = {name for results in by_seed.values() for name in results}
+    models = [name for name in (*REFERENCES, *ABLATED) if name in fitted]
+    return {name: {seed: of[name] for seed, of in sorted(by_seed.items()) if name in of} for name in models}
 
 
-def _row(variant: Variant, by_seed: dict[int, dict[str, Any]], draws: dict[str, Draws]) -> dict[str, Any]:
-    variant_draws, default_draws = draws.get(variant.name), draws.get(variant.kind)
-    fits = list(by_seed.values())
-    row: dict[str, Any] = {
-        "change": variant.change,
-        "sort": variant.sort,
-        "c_index": None
-        if variant_draws is None
-        else _interval(variant_draws) | {"by_seed": variant_draws.by_seed.tolist()},
-        "difference": None,
-        "seconds": float(np.mean([fit["seconds"] for fit in fits])),
-        "best_epoch": float(np.mean([fit["best_epoch"] for fit in fits])),
-        "not_finite": [seed for seed, fit in by_seed.items() if not fit["finite"]],
-    }
-    for name in ("partial_r2", "partial_r2_shown"):
-        row[name] = None if variant_draws is None else _mean_r2([fit[name] for fit in fits])
-    if variant.name != variant.kind and variant_draws is not None and default_draws is not None:
-        row["difference"] = _difference(difference(variant_draws, default_draws)) | {
-            "by_seed": (variant_draws.by_seed - default_draws.by_seed).tolist()
-        }
+class _Scene:
+    """The results of one scene, and the resamples of its test patients.
+
+    Args:
+        results: {model: {seed: kept result}}.
+        truths: {seed: truth about the test patients}.
+    """
+
+    def __init__(self, results: dict[str, dict[int, dict[str, Any]]], truths: dict[int, dict[str, list[float]]]):
+        self.results, self.truths = results, truths
+        outcomes = {seed: {name: np.asarray(of[name]) for name in ("time", "event")} for seed, of in truths.items()}
+        self._resampled = Resampled(outcomes, RESAMPLES)
+
+    def draws(self, model: str, seeds: list[int]) -> Draws:
+        """Concordance of a model or an oracle on some of its seeds."""
+        of = {seed: truth[model] for seed, truth in self.truths.items()} if model in ORACLES else None
+        risks = {seed: self.results[model][seed]["risk"] if of is None else of[seed] for seed in seeds}
+        return self._resampled.draws({seed: np.asarray(risk) for seed, risk in risks.items()})
+
+    def models(self) -> dict[str, Any]:
+        """Concordance, time, memory and factors of every model."""
+        rows = {}
+        for name in (*ORACLES, *self.results):
+            seeds = sorted(self.results[name] if name in self.results else self.truths)
+            drawn = self.draws(name, seeds)
+            value, low, high = drawn.interval
+            rows[name] = {"value": value, "low": low, "high": high, "by_seed": drawn.by_seed.tolist()}
+            if name in self.results:
+                rows[name] |= _facts([self.results[name][seed] for seed in seeds])
+        return {"models": rows}
+
+    def comparison(self, reference: str, variant: str) -> dict[str, Any] | None:
+        """The reference minus the variant on the seeds of both; None if there are none."""
+        seeds = sorted(self.results.get(reference, {}).keys() & self.results.get(variant, {}).keys())
+        if not seeds:
+            return None
+        with_part, without = self.draws(reference, seeds), self.draws(variant, seeds)
+        estimate, low, high, p = difference(with_part, without)
+        by_seed = (with_part.by_seed - without.by_seed).tolist()
+        return {"estimate": estimate, "low": low, "high": high, "p": p, "by_seed": by_seed, "seeds": seeds}
+
+
+def _facts(kept: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean seconds of a fit, peak memory, epoch, share of the deep part and factors in the embeddings."""
+    facts = [result["facts"] for result in kept]
+    row: dict[str, Any] = {"seconds": float(np.mean([result["seconds"] for result in kept]))}
+    for name in ("gib", "chosen_epoch", "deep_share"):
+        values = [each[name] for each in facts if each.get(name) is not None]
+        row[name] = float(np.mean(values)) if values else None
+    measured = [each["partial_r2"] for each in facts if "partial_r2" in each]
+    if measured:
+        row["partial_r2"] = {which: mean_r2([each[which] for each in measured]) for which in measured[0]}
     return row
 
 
-def _ceilings(truths: list[dict[str, Any]]) -> dict[str, Any]:
-    """`ablation_measures.ceilings`, averaged over seeds."""
-    all_ceilings = [truth["ceilings"] for truth in truths]
-    return {
-        reading: {
-            which: _mean_r2([seed[reading][which] for seed in all_ceilings]) for which in all_ceilings[0][reading]
-        }
-        for reading in all_ceilings[0]
-    }
-
-
-def _mean_r2(fits: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+def mean_r2(fits: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Mean over fits of {subspace: {"own", "other"}}."""
     return {s: {of: float(np.mean([fit[s][of] for fit in fits])) for of in ("own", "other")} for s in SUBSPACES}
 
 
-def _adjust(rows: list[dict[str, Any]]) -> None:
-    """Adjust p values by Holm over all variants of a kind, except the primary comparison, the undistilled student."""
-    compared = [row["difference"] for row in rows if row["difference"]]
-    for comparison, p in zip(
-        compared, holm([comparison["p"] for comparison in compared]) if compared else [], strict=True
-    ):
+# ---- families --------------------------------------------------------------------------------------------------------
+
+
+def _family(name: str, scenes: dict[Scene, _Scene]) -> dict[str, dict[str, Any]]:
+    """{network: its part, comparisons by scene, and verdict} of a family's variants that were fitted."""
+    rows = {}
+    for network, (family, variant) in VARIANTS.items():
+        if family != name:
+            continue
+        compared = {scene: each.comparison(reference_of(network), network) for scene, each in scenes.items()}
+        comparisons = [
+            {"world": scene[0], "patients": scene[1], "named": scene in variant.named, **values}
+            for scene, values in compared.items()
+            if values is not None
+        ]
+        if comparisons:
+            rows[network] = {
+                "part": variant.part,
+                "kind": variant.kind,
+                "of": variant.of,
+                "reference": reference_of(network),
+                "comparisons": comparisons,
+            }
+    adjust(rows)
+    for row in rows.values():
+        row["verdict"] = verdict(row["kind"], row["comparisons"])
+    return rows
+
+
+def adjust(rows: dict[str, dict[str, Any]]) -> None:
+    """Adjust the p values of a family by Holm, over the comparisons that were named in advance; controls are none."""
+    named = [
+        comparison
+        for row in rows.values()
+        if row["kind"] != CONTROL
+        for comparison in row["comparisons"]
+        if comparison["named"]
+    ]
+    adjusted = holm([comparison["p"] for comparison in named]) if named else []
+    for comparison, p in zip(named, adjusted, strict=True):
         comparison["p_holm"] = float(p)
 
 
-def _effect(variant: Variant, comparison: dict[str, Any] | None) -> str:
-    """The effect in words: strict where the default wins (Holm), lenient where it loses (unadjusted interval)."""
-    if comparison is None:
-        return ""
-    if comparison["low"] > 0:
-        return "harms: better without" if variant.sort == REMOVED else "better"
-    if comparison["high"] < 0 and comparison.get("p_holm", comparison["p"]) < SURE:
-        return "contributes" if variant.sort == REMOVED else "worse"
-    return "no effect shown" if variant.sort == REMOVED else "no difference shown"
+def contributes(comparison: dict[str, Any]) -> bool:
+    """Whether a part is shown to help: named in advance, adjusted p below `SURE`, and interval above 0."""
+    return comparison.get("p_holm", 1.0) < SURE and comparison["low"] > 0
 
 
-def _distillation(draws: dict[str, Draws]) -> dict[str, Any]:
-    """Gain of the student by its teacher, and how much of it is due to RNA; {} if a model is missing."""
-    comparisons: dict[str, Any] = {}
-    pairs = (
-        (STUDENT, UNDISTILLED),
-        (STUDENT, SHUFFLED_STUDENT),
-        (SHUFFLED_STUDENT, UNDISTILLED),
-        (TEACHER, STUDENT),
-        (TEACHER, CONTROL_TEACHER),
-        (SLIDE_ORACLE, UNDISTILLED),
-        (SLIDE_ORACLE, STUDENT),
+def harms(comparison: dict[str, Any]) -> bool:
+    """Whether the interval lies below 0, in a scene that was named in advance or not."""
+    return comparison["high"] < 0
+
+
+def verdict(kind: str, comparisons: list[dict[str, Any]]) -> str:
+    """The verdict in words, with the scenes that it rests on."""
+    if kind == CONTROL:
+        outside = sum(comparison["low"] > 0 or harms(comparison) for comparison in comparisons)
+        return f"{outside} of {len(comparisons)} intervals leave out 0"
+    good, bad, none = (
+        ("contributes", "harms", "no effect shown") if kind == REMOVED else ("better", "worse", "no difference shown")
     )
-    for a, b in pairs:
-        if a in draws and b in draws:
-            by_seed = (draws[a].by_seed - draws[b].by_seed).tolist()
-            comparisons[f"{a} − {b}"] = _difference(difference(draws[a], draws[b])) | {"by_seed": by_seed}
-    if STUDENT in draws and UNDISTILLED in draws:
-        share = share_closed(draws[STUDENT], draws[UNDISTILLED], draws[SLIDE_ORACLE])
-        comparisons["share_closed"] = None if share is None else share._asdict()
-    return comparisons
+    matching = [
+        f"{word} ({', '.join(scene_name(comparison) for comparison in comparisons if holds(comparison))})"
+        for word, holds in ((good, contributes), (bad, harms))
+        if any(map(holds, comparisons))
+    ]
+    return "; ".join(matching) or none
 
 
-# ---- targets -------------------------------------------------------------------------------------------------
+def scene_name(block: dict[str, Any]) -> str:
+    """Name of a scene; its number of patients only where it is not that of most."""
+    same = [patients for world, patients in SCENES if world == block["world"]]
+    alone = len(same) == 1
+    return block["world"] if alone or block["patients"] == max(same) else f"{block['world']} {block['patients']}"
 
 
-def figures(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per target: {"asked", "measured", "reached"}; `reached` is None if it could not be measured."""
-    variants, distilled = summary["variants"], summary["distillation"]
-    rows = [_defaults_hold(kind, variants) for kind in (TEACHER, STUDENT)]
-    rows += [_factors(kind, variants[kind]["partial_r2"], "true") for kind in (TEACHER, STUDENT) if kind in variants]
-    if STUDENT in variants:
-        rows.append(_factors(STUDENT, variants[STUDENT]["partial_r2_shown"], "shown"))
-    primary = distilled.get(f"{STUDENT} − {UNDISTILLED}")
-    rows.append(
-        {
-            "asked": "student above the undistilled student, paired interval above 0",
-            "measured": "not measured" if primary is None else with_interval(primary),
-            "reached": None if primary is None else primary["low"] > 0,
-        }
-    )
-    target = f"share of the gap to the slide oracle closed ≥ {MIN_SHARE_CLOSED:g}"
-    share = distilled.get("share_closed")
-    if share is None:
-        return [*rows, {"asked": target, "measured": "no gap whose interval leaves out 0", "reached": None}]
-    measured = f"{share['value']:.2f} ({share['low']:.2f} to {share['high']:.2f})"
-    return [*rows, {"asked": target, "measured": measured, "reached": share["value"] >= MIN_SHARE_CLOSED}]
-
-
-def _defaults_hold(kind: str, variants: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Whether no other setting of a kind has a paired interval above the default's."""
-    target = f"{kind}: the default is best or within noise of the best"
-    rivals = {
-        name: row["difference"]
-        for name, row in variants.items()
-        if BY_NAME[name].kind == kind and BY_NAME[name].choice and row["difference"]
-    }
-    if not rivals:
-        return {"asked": target, "measured": "not measured", "reached": None}
-    best = max(rivals, key=lambda name: rivals[name]["value"])
-    better = [name for name, comparison in rivals.items() if comparison["low"] > 0]
-    measured = f"best of {len(rivals)} others: {best} {with_interval(rivals[best])}"
-    if better:
-        measured += f"; above the default: {', '.join(better)}"
-    return {"asked": target, "measured": measured, "reached": not better}
-
-
-def _factors(kind: str, r2: dict[str, dict[str, float]] | None, which: str) -> dict[str, Any]:
-    target = f"{kind}, {which} factors: partial R² of own ≥ {MIN_OWN_R2:g}, of the other's ≤ {MAX_OTHER_R2:g}"
-    if r2 is None:
-        return {"asked": target, "measured": "not measured", "reached": None}
-    own_r2, other_r2 = (tuple(r2[s][of] for s in SUBSPACES) for of in ("own", "other"))
-    return {
-        "asked": target,
-        "measured": f"own {own_r2[0]:.2f} (tumor), {own_r2[1]:.2f} (TME); other's {other_r2[0]:.2f}, {other_r2[1]:.2f}",
-        "reached": min(own_r2) >= MIN_OWN_R2 and max(other_r2) <= MAX_OTHER_R2,
-    }
-
-
-def with_interval(comparison: dict[str, Any]) -> str:
-    """A difference with its interval."""
-    return f"{comparison['value']:+.3f} ({comparison['low']:+.3f} to {comparison['high']:+.3f})"
-
-
-def _interval(draws: Draws) -> dict[str, float]:
-    return _plain(draws.interval)
-
-
-def _difference(comparison: Difference) -> dict[str, float]:
-    return {"value": comparison.estimate, "low": comparison.low, "high": comparison.high, "p": comparison.p}
-
-
-def _plain(interval: Interval) -> dict[str, float]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
+def comparison_in(row: dict[str, Any], scene: Scene) -> dict[str, Any] | None:
+    """The comparison of a part in a scene, if there is one."""
+    matching = (each for each in row["comparisons"] if (each["world"], each["patients"]) == scene)
+    return next(matching, None)

@@ -1,143 +1,120 @@
-"""Variants of the ablation: the defaults, each contribution removed alone, and alternatives to it."""
+"""The parts that the ablation removes or replaces alone, and the scenes where each could matter, named in advance.
+
+Only a scene that was named for a part can show that it contributes. The parts of dmml, of the paper's model, and the
+released code's forms of the latter are dictionaries {name: variant}.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from dmml.experiment.crossval.fit import TASK_LOSS_ONLY
-from dmml.nn.fusion import GatedPoolFusion
-from dmml.nn.released_code.expression import ReleasedExpressionEncoder
-from dmml.nn.released_code.fusion import ReleasedFusion
 
-TEACHER, STUDENT, UNDISTILLED = "teacher", "student", "student-undistilled"
-CONTROL_TEACHER = "teacher-shuffled-rna"
+Scene = tuple[str, int]
+"""Name of a world or of another scene of `worlds_data`, and number of training and inner validation patients"""
+SHARED, TISSUE, OPPOSED = ("shared", 200), ("tissue_only", 200), ("opposed", 200)
+ONE, RARE, INTERACTION = ("one_magnification", 200), ("rare_tissue", 200), ("token_interaction", 200)
+FEW, HIDDEN, MANY = ("shared", 100), ("few_outcomes", 200), ("many_tokens", 100)
+SCENES = (SHARED, FEW, HIDDEN, OPPOSED, TISSUE, ONE, RARE, INTERACTION, MANY)
+"""All scenes in the order of the page"""
 
-REMOVED, OTHER, INPUT, CONTROL = "removed", "other form", "input", "control"
-"""Kinds of variants: one contribution removed; another form of it; other input data; a control"""
+TEACHER, STUDENT = "teacher", "student"
+REMOVED, REPLACED, CONTROL = "removed", "replaced", "control"
+"""Kinds of variants: a part removed; another form of a part; the same network from another random start"""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One model of the ablation, described by its differences from the default of its kind."""
+    """A network that differs from the reference of its family in one part."""
 
-    name: str
-    change: str
-    """The difference, as the table names it"""
-    sort: str = ""
-    """"" for a default, else one of `REMOVED`, `OTHER`, `INPUT`, `CONTROL`"""
+    part: str
+    """The part, as the page names it"""
+    kind: str
+    """`REMOVED`, `REPLACED` or `CONTROL`"""
+    of: str
+    """`TEACHER` or `STUDENT`"""
+    named: tuple[Scene, ...] = ()
+    """Scenes where the part could matter, named in advance"""
     arguments: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the model's class"""
-    task: dict[str, Any] = field(default_factory=dict)
-    """Arguments of `Survival`"""
-    coordination: dict[str, str] | None = field(default_factory=dict)
-    """Arguments of `GradientCoordination`; None = without the callback"""
-    teacher: str | None = None
-    """Name of the teacher that a student learns from"""
-    rna: bool = True
-    """Whether the model gets the genes; a student uses them for its programs alone"""
-    shuffled_rna: bool = False
-    """Whether RNA is permuted among the patients of each part, in training, validation and testing"""
-
-    @property
-    def kind(self) -> str:
-        """`TEACHER` or `STUDENT`."""
-        return self.name.split("-", 1)[0]
-
-    @property
-    def choice(self) -> bool:
-        """Whether it is a setting that could be the default, and to which the default is compared."""
-        return self.sort in (REMOVED, OTHER)
+    """Arguments of the model that differ from the reference's"""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Fields of `Network` that differ from the reference's"""
+    seeds: int | None = None
+    """Number of seeds; None = all"""
 
 
-def _teacher(suffix: str, change: str, sort: str, **fields: Any) -> Variant:
-    return Variant(f"{TEACHER}-{suffix}", change, sort, **fields)
+def part_class(path: str, **arguments: Any) -> dict[str, Any]:
+    return {"class_path": path, "init_args": arguments} if arguments else {"class_path": path}
 
 
-def _student(suffix: str, change: str, sort: str, **fields: Any) -> Variant:
-    return Variant(f"{STUDENT}-{suffix}", change, sort, **({"teacher": TEACHER} | fields))
+# ---- dmml ----------------------------------------------------------------------------------------------------------
 
-
-VARIANTS: tuple[Variant, ...] = (
-    Variant(TEACHER, "the default"),
-    _teacher("no-coordination", "no gradient coordination", REMOVED, coordination=None),
-    _teacher("no-consistency", "no inter-magnification consistency", REMOVED, arguments={"consistency_weight": 0.0}),
-    _teacher(
-        "no-programs",
-        "no predicted programs, hence no consistency of them",
+_START = {"start": 1000}
+_NO_DISTILLATION = {"teacher": None}
+DMML_PARTS = {
+    "again": Variant("another random start", CONTROL, TEACHER, (OPPOSED, RARE), changes=_START),
+    "no_coordination": Variant(
+        "gradient coordination", REMOVED, TEACHER, (SHARED, OPPOSED), changes={"coordination": None}
+    ),
+    "no_consistency": Variant(
+        "consistency of programs between magnifications", REMOVED, TEACHER, (SHARED, ONE), {"consistency_weight": 0.0}
+    ),
+    "no_programs": Variant(
+        "programs predicted from tissue, and their consistency",
         REMOVED,
-        arguments={"program_weight": 0.0, "consistency_weight": 0.0},
+        TEACHER,
+        (SHARED, FEW),
+        {"program_weight": 0.0, "consistency_weight": 0.0},
     ),
-    _teacher("no-decorrelation", "no decorrelation", REMOVED, arguments={"decorrelation_weight": 0.0}),
-    _teacher("shared-scope", "coordination where both read tokens", OTHER, coordination={"scope": "shared"}),
-    _teacher("reflect-rule", "coordination by the released rule", OTHER, coordination={"rule": "reflect"}),
-    _teacher(
-        "probability-confidence",
-        "coordination by the paper's confidence",
-        OTHER,
-        coordination={"confidence": "probability"},
+    "no_decorrelation": Variant(
+        "decorrelation of the subspaces", REMOVED, TEACHER, (SHARED, OPPOSED), {"decorrelation_weight": 0.0}
     ),
-    _teacher("gated-pool", "`GatedPoolFusion`", OTHER, arguments={"fusion": GatedPoolFusion}),
-    _teacher("released-fusion", "`ReleasedFusion`", OTHER, arguments={"fusion": ReleasedFusion}),
-    _teacher(
-        "released-expression",
-        "`ReleasedExpressionEncoder`",
-        OTHER,
-        arguments={"expression_encoder": ReleasedExpressionEncoder},
+    "no_tissue_specific": Variant(
+        "the tissue-specific part", REMOVED, TEACHER, (TISSUE, RARE, ONE), {"tissue_specific": False}
     ),
-    _teacher("max-confidence", "the released code's combination", OTHER, task={"combination": "max_confidence"}),
-    _teacher("attention-consistency", "consistency of attention", OTHER, arguments={"consistency": "attention"}),
-    _teacher("dev-consistency", "the paper's consistency", OTHER, arguments={"consistency": "dev"}),
-    _teacher(
-        "released-consistency", "the released code's consistency", OTHER, arguments={"consistency": "released_dev"}
+    "gated_pool": Variant(
+        "deformable fusion, in place of `GatedPoolFusion`",
+        REPLACED,
+        TEACHER,
+        (SHARED, RARE, INTERACTION),
+        {"fusion": part_class("dmml.nn.fusion.GatedPoolFusion")},
     ),
-    _teacher("slides-only", "no RNA", INPUT, rna=False),
-    _teacher("rna-only", "no slides", INPUT, arguments={"n_features": 0}),
-    Variant(CONTROL_TEACHER, "RNA shuffled between patients", CONTROL, shuffled_rna=True),
-    Variant(STUDENT, "the default", teacher=TEACHER),
-    Variant(UNDISTILLED, "the same network, task loss alone", REMOVED, arguments=TASK_LOSS_ONLY),
-    Variant(
-        "student-no-genes", "task loss alone, tissue enters in 8 dimensions", INPUT, arguments=TASK_LOSS_ONLY, rna=False
-    ),
-    _student("no-teacher", "no teacher, programs from the RNA", REMOVED, teacher=None),
-    _student(
-        "shuffled-teacher",
-        "RNA shuffled between patients, its teacher's too",
-        CONTROL,
-        teacher=CONTROL_TEACHER,
-        shuffled_rna=True,
-    ),
-    _student("no-predictions", "predictions not distilled", REMOVED, arguments={"prediction_weight": 0.0}),
-    _student("no-features", "features not distilled", REMOVED, arguments={"feature_weight": 0.0}),
-    _student("no-programs", "programs not distilled", REMOVED, arguments={"teacher_program_weight": 0.0}),
-    _student("no-aggregation", "no token aggregation", REMOVED, arguments={"n_merged": None}),
-    _student("one-merged", "K = 1, the paper's", OTHER, arguments={"n_merged": 1}),
-    _student("no-consistency", "no inter-magnification consistency", REMOVED, arguments={"consistency_weight": 0.0}),
-    _student(
-        "no-anchor",
-        "programs neither measured nor distilled",
+    "student_again": Variant("another random start", CONTROL, STUDENT, (HIDDEN, RARE), changes=_START),
+    "student_undistilled": Variant(
+        "distillation, with programs and all other terms than the task's",
         REMOVED,
-        arguments={"program_weight": 0.0, "teacher_program_weight": 0.0},
+        STUDENT,
+        (SHARED, FEW, HIDDEN),
+        TASK_LOSS_ONLY,
+        _NO_DISTILLATION,
     ),
-    _student("no-coordination", "no gradient coordination", REMOVED, coordination=None),
-    _student("no-decorrelation", "no decorrelation", REMOVED, arguments={"decorrelation_weight": 0.0}),
-    _student("max-confidence", "the released code's combination", OTHER, task={"combination": "max_confidence"}),
-)
-BY_NAME = {variant.name: variant for variant in VARIANTS}
-QUICK = (TEACHER, "teacher-no-coordination", STUDENT, UNDISTILLED)
-TEACHING = {variant.teacher for variant in VARIANTS} - {None}
-"""Teachers whose checkpoints students need"""
-
-
-def closure(names: Iterable[str]) -> list[Variant]:
-    """The named variants with their references and teachers, in the order of the table.
-
-    Raises:
-        KeyError: A variant does not exist.
-    """
-    wanted = {name: BY_NAME[name] for name in names}
-    for variant in list(wanted.values()):
-        needed = {TEACHER} if variant.kind == TEACHER else {STUDENT, TEACHER, UNDISTILLED, variant.teacher}
-        wanted |= {name: BY_NAME[name] for name in needed - {None}}
-    return [variant for variant in VARIANTS if variant.name in wanted]
+    "student_no_predictions": Variant(
+        "distilled predictions", REMOVED, STUDENT, (SHARED, FEW, HIDDEN), {"prediction_weight": 0.0}
+    ),
+    "student_no_features": Variant(
+        "distilled features", REMOVED, STUDENT, (SHARED, FEW, HIDDEN), {"feature_weight": 0.0}
+    ),
+    "student_no_teacher_programs": Variant(
+        "distilled programs", REMOVED, STUDENT, (SHARED, FEW, HIDDEN), {"teacher_program_weight": 0.0}
+    ),
+    "student_no_aggregation": Variant(
+        "token aggregation", REMOVED, STUDENT, (RARE, INTERACTION, MANY), {"n_merged": None}
+    ),
+    "student_one_merged": Variant("K = 8, in place of 1", REPLACED, STUDENT, (RARE, MANY), {"n_merged": 1}),
+    "student_two_merged": Variant("K = 8, in place of 2", REPLACED, STUDENT, (RARE, MANY), {"n_merged": 2}),
+    "student_tissue_attention": Variant(
+        "no attention before merging, in place of H-to-H attention",
+        REPLACED,
+        STUDENT,
+        (RARE, INTERACTION),
+        {"aggregator": part_class("dmml.nn.aggregator.TokenAggregator", tissue_attention=True)},
+    ),
+    "student_prototypes": Variant(
+        "`TokenAggregator`, in place of `PrototypeAggregator`",
+        REPLACED,
+        STUDENT,
+        (RARE, INTERACTION, MANY),
+        {"aggregator": part_class("dmml.nn.paper.aggregator.PrototypeAggregator"), "n_merged": 2},
+    ),
+}

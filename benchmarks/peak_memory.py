@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from contenders import build, step_of
-from process_memory import kib
+from process_memory import GIB, kib, peak_above
 from token_batches import one_patient
-
-GIB = 1024.0**2  # in KiB, the kernel's unit
 
 
 def available_gib() -> float:
     """Available memory in GiB."""
     return kib("MemAvailable", file="meminfo") / GIB
-
-
-def peak_above(run: Callable[[], object]) -> float:
-    """Largest growth of the process in GiB while `run` runs."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(
-        0
-    )  # otherwise freed memory that the process still holds would be reused without being counted
-    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
-    before = kib("VmRSS")
-    run()
-    return (kib("VmHWM") - before) / GIB
 
 
 def of_training(name: str, n_tokens: int, warm: bool) -> dict:

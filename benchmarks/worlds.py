@@ -19,20 +19,17 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the wor
 
 import argparse
 import json
-import multiprocessing
-import sys
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-from worlds_cells import MODELS, Group, is_done, kept_results, kept_truth, run_group, with_teachers
+from worlds_cells import MODELS, Group, kept_results, kept_truth, with_teachers
 from worlds_data import Setup
 from worlds_networks import NETWORKS
 from worlds_page import markdown
 from worlds_picture import draw
 from worlds_references import REFERENCES
+from worlds_run import Failures, Plan, estimated_hours, pending, run, stop_if_failed, without_results
 from worlds_summary import summarise
 
 from dmml.simulate.worlds import WORLDS
@@ -46,10 +43,6 @@ NULL_SEEDS = range(1, 9)
 PATIENTS = 200
 OTHER_PATIENTS, OTHER_WORLDS, OTHER_SEEDS = (100, 800), ("shared", "tissue_only", "rare_tissue"), (1, 2)
 SECONDS = dict.fromkeys((*REFERENCES, *ALONE), 1.0) | {"histology_abmil": 20.0, "late_fusion": 10.0}
-UNMEASURED_SECONDS = 80.0
-"""Assumed seconds of a cell with 200 patients, until cells of the model have been measured"""
-
-Plan = dict[Group, list[str]]
 
 
 def design() -> Plan:
@@ -81,66 +74,6 @@ def selected_plan(arguments: argparse.Namespace) -> Plan:
     return {
         group: with_teachers(networks if arguments.models else group_models) for group, group_models in plan.items()
     }
-
-
-def pending(plan: Plan, setup: Setup, work: Path) -> Plan:
-    """The cells of a plan that are not kept yet."""
-    left = {group: [m for m in models if not is_done(group, m, setup, work)] for group, models in plan.items()}
-    return {group: models for group, models in left.items() if models}
-
-
-def estimated_hours(plan: Plan, setup: Setup, work: Path, jobs: int) -> float:
-    """Estimated hours of a plan, from the time per patient of kept cells of the same model."""
-    measured: dict[str, list[float]] = {}
-    for group, results in kept_results(work, setup).items():
-        for model, result in results.items():
-            measured.setdefault(model, []).append(result["seconds"] / group.patients)
-    seconds = {model: SECONDS.get(model, UNMEASURED_SECONDS) / PATIENTS for model in MODELS}
-    seconds |= {model: sum(values) / len(values) for model, values in measured.items()}
-    return sum(seconds[model] * group.patients for group, models in plan.items() for model in models) / 3600 / jobs
-
-
-def run(plan: Plan, setup: Setup, work: Path, jobs: int) -> dict[Group, Exception]:
-    """Fit the missing cells of a plan, group by group, in `jobs` processes.
-
-    Returns:
-        Exceptions that ended a group before its last cell; the other groups are fitted nevertheless.
-    """
-    total = sum(len(models) for models in plan.values())
-    with tqdm(total=total, disable=None, unit="cell") as bar:
-        return _one_by_one(plan, setup, work, bar) if jobs == 1 else _in_processes(plan, setup, work, jobs, bar)
-
-
-def _one_by_one(plan: Plan, setup: Setup, work: Path, bar: tqdm) -> dict[Group, Exception]:
-    failed = {}
-    for group, models in plan.items():
-        try:
-            run_group(group, models, setup, work, after=lambda result: _tell(bar, result))
-        except Exception as error:
-            failed[group] = error
-    return failed
-
-
-def _in_processes(plan: Plan, setup: Setup, work: Path, jobs: int, bar: tqdm) -> dict[Group, Exception]:
-    failed = {}
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        group_of = {pool.submit(run_group, group, models, setup, work): group for group, models in plan.items()}
-        running = set(group_of)
-        try:
-            while running:
-                finished, running = wait(running, timeout=2, return_when=FIRST_COMPLETED)
-                failed |= {group_of[each]: error for each in finished if (error := each.exception())}
-                left = sum(len(models) for models in pending(plan, setup, work).values())
-                bar.update(bar.total - left - bar.n)
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return failed
-
-
-def _tell(bar: tqdm, result: dict) -> None:
-    name = f"{result['world']}, {result['patients']} patients, seed {result['seed']}, {result['model']}"
-    bar.write(f"{name}: concordance {result['c_index']:.3f}, {result['seconds']:.0f} s", sys.stdout)
-    bar.update()
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -182,18 +115,13 @@ def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> 
     """Fit what is missing, compare, print, write."""
     arguments = parse(argv)
     setup, work = Setup(arguments.test, arguments.features, arguments.max_epochs), arguments.work
-    failed: dict[Group, Exception] = {}
+    failed: Failures = {}
     if not arguments.page_only:
         plan = selected_plan(arguments)
-        redo = {*arguments.redo}
-        for name, network in NETWORKS.items():  # teachers come before their students
-            redo |= {name} if network.needs & redo else set()
-        for group in plan:
-            for model in redo:
-                (group.folder(work) / f"{model}.json").unlink(missing_ok=True)
+        without_results(plan, {*arguments.redo}, work)
         left = pending(plan, setup, work)
         n_left, n_cells = (sum(len(models) for models in each.values()) for each in (left, plan))
-        hours = estimated_hours(left, setup, work, arguments.jobs)
+        hours = estimated_hours(left, setup, work, arguments.jobs, SECONDS)
         show(f"{n_left} of {n_cells} cells to make, about {hours:.1f} h with {arguments.jobs} processes")
         failed = run(left, setup, work, arguments.jobs)
     results = kept_results(work, setup)
@@ -208,9 +136,7 @@ def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> 
     (arguments.out / "worlds.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     (arguments.out / "worlds.md").write_text(text, encoding="utf-8")
     draw(summary, arguments.out / "worlds.png")
-    if failed:
-        reasons = "; ".join(f"{g.world}, {g.patients} patients, seed {g.seed}: {error}" for g, error in failed.items())
-        raise SystemExit(f"{len(failed)} of the cohorts could not be finished: {reasons}")
+    stop_if_failed(failed)
 
 
 if __name__ == "__main__":

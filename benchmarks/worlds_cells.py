@@ -2,6 +2,7 @@
 
     WORK/<world>/<patients>/<seed>/<model>.json     risks of the tested patients, in the order of truth.json
     WORK/<world>/<patients>/<seed>/truth.json       their outcomes, oracles and the factors of the world
+    WORK/shared/<patients>/<seed>/ceilings.json     how much of the factors slides show at most
     WORK/<world>/<patients>/<seed>/checkpoints/     teachers, for their students
 
 Files are written completely or not at all, so a run after a kill repeats only the interrupted cell.
@@ -16,21 +17,23 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from worlds_data import Setup, read_world
-from worlds_networks import NETWORKS, TEACHING, checkpoint_of, predict_network
+from process_memory import peak_above
+from worlds_data import Setup, WorldData, read_world
+from worlds_factors import ceilings
+from worlds_networks import FACTORS_IN, NETWORKS, Network, checkpoint_of, predict_network, teaching
 from worlds_references import REFERENCES, predict_reference
 
 import dmml
 from dmml.evaluation.metrics import concordance_index
 
 MODELS = (*REFERENCES, *NETWORKS)
-"""All models in the order of fitting"""
+"""The references and the networks of `worlds_networks` in the order of fitting"""
 MEMORY = Path("/dev/shm")
 """A folder in memory if the system has one, otherwise the folder for temporary files"""
 _CODE_OF = (
@@ -72,25 +75,37 @@ CODE = code_state()
 """State of the code when this module was imported"""
 
 
-def with_teachers(models: Sequence[str]) -> list[str]:
+def with_teachers(models: Sequence[str], networks: Mapping[str, Network] = NETWORKS) -> list[str]:
     """The models and their teachers, in the order of fitting."""
     wanted = set(models)
-    while more := {other for name in wanted if name in NETWORKS for other in NETWORKS[name].needs} - wanted:
+    while more := {other for name in wanted if name in networks for other in networks[name].needs} - wanted:
         wanted |= more
-    return [name for name in MODELS if name in wanted]
+    return [name for name in (*REFERENCES, *networks) if name in wanted]
 
 
-def is_done(group: Group, model: str, setup: Setup, work: Path) -> bool:
-    """Whether a cell of this setup is kept, with the checkpoint that other cells need."""
+def is_done(group: Group, model: str, setup: Setup, work: Path, networks: Mapping[str, Network] = NETWORKS) -> bool:
+    """Whether a cell of this setup and definition is kept, with the checkpoint that other cells need."""
     path = group.folder(work) / f"{model}.json"
-    if not path.is_file() or json.loads(path.read_text(encoding="utf-8"))["setup"] != asdict(setup):
+    if not path.is_file() or not _is_current(json.loads(path.read_text(encoding="utf-8")), setup, networks):
         return False
-    return model not in TEACHING or checkpoint_of(model, group.folder(work) / "checkpoints").is_file()
+    return model not in teaching(networks) or checkpoint_of(model, group.folder(work) / "checkpoints").is_file()
+
+
+def _is_current(result: dict[str, Any], setup: Setup, networks: Mapping[str, Network]) -> bool:
+    """Whether a result has this setup, and the present definition of its network."""
+    network = networks.get(result["model"])
+    defined = None if network is None else network.digest(networks)
+    return result["setup"] == asdict(setup) and result["definition"] == defined
 
 
 def run_group(
-    group: Group, models: Sequence[str], setup: Setup, work: Path, after: Callable[[dict[str, Any]], None] | None = None
-) -> None:
+    group: Group,
+    models: Sequence[str],
+    setup: Setup,
+    work: Path,
+    after: Callable[[dict[str, Any]], None] | None = None,
+    networks: Mapping[str, Network] = NETWORKS,
+) -> dict[str, str]:
     """Fit the models of a group that are not kept yet; each is kept as soon as it is done.
 
     Args:
@@ -99,38 +114,67 @@ def run_group(
         setup: Settings that all cells share.
         work: Folder of kept results.
         after: Called with each new result.
+        networks: All networks by name.
+
+    Returns:
+        {model: the exception that ended it}; the models that need its checkpoint are named as well.
     """
     torch.set_num_threads(1)
-    missing = [model for model in models if not is_done(group, model, setup, work)]
+    missing = [model for model in models if not is_done(group, model, setup, work, networks)]
     if not missing:
-        return
+        return {}
     folder = group.folder(work)
     folder.mkdir(parents=True, exist_ok=True)
     for stale in (folder / "checkpoints").glob(".fit_*"):
         shutil.rmtree(stale)
+    failed: dict[str, str] = {}
     with _cohort_folder(folder) as cohorts:
         world = read_world(group.world, group.patients, group.seed, setup, cohorts)
         write_json(folder / "truth.json", world.record())
+        if world.world == FACTORS_IN:
+            write_json(folder / "ceilings.json", ceilings(world))
         for model in missing:
-            began = time.process_time()
-            if model in REFERENCES:
-                risk, facts = predict_reference(model, world)
-            else:
-                risk, facts = predict_network(model, world, group.seed, setup, folder / "checkpoints")
-            outcome = (world.truth[name].to_numpy(float) for name in ("time", "event"))
-            result = {
-                **asdict(group),
-                "model": model,
-                "setup": asdict(setup),
-                "code": CODE,
-                "seconds": round(time.process_time() - began, 2),
-                "facts": facts,
-                "c_index": float(concordance_index(*outcome, risk)),
-                "risk": risk.tolist(),
-            }
+            if needed := failed.keys() & (networks[model].needs if model in networks else set()):
+                failed[model] = f"needs {', '.join(needed)}"
+                continue
+            try:
+                result = _fit_cell(group, model, world, setup, folder, networks)
+            except Exception as error:
+                failed[model] = f"{type(error).__name__}: {error}"
+                continue
             write_json(folder / f"{model}.json", result)
             if after is not None:
                 after(result)
+    return failed
+
+
+def _fit_cell(
+    group: Group, model: str, world: WorldData, setup: Setup, folder: Path, networks: Mapping[str, Network]
+) -> dict[str, Any]:
+    """Fit and test one model; return what is kept of it."""
+    network = networks.get(model)
+    began, predicted = time.process_time(), []
+
+    def predict() -> None:
+        if network is None:
+            predicted.append(predict_reference(model, world))
+        else:
+            predicted.append(predict_network(model, world, group.seed, setup, folder / "checkpoints", networks))
+
+    gib = peak_above(predict)
+    ((risk, facts),) = predicted
+    outcome = (world.truth[name].to_numpy(float) for name in ("time", "event"))
+    return {
+        **asdict(group),
+        "model": model,
+        "setup": asdict(setup),
+        "definition": None if network is None else network.digest(networks),
+        "code": CODE,
+        "seconds": round(time.process_time() - began, 2),
+        "facts": facts | {"gib": None if gib is None else round(gib, 3)},
+        "c_index": float(concordance_index(*outcome, risk)),
+        "risk": risk.tolist(),
+    }
 
 
 @contextlib.contextmanager
@@ -149,12 +193,15 @@ def _cohort_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(cohorts, ignore_errors=True)
 
 
-def kept_results(work: Path, setup: Setup) -> dict[Group, dict[str, dict[str, Any]]]:
-    """{group: {model: result}} of all kept results of this setup, whichever run made them."""
+def kept_results(
+    work: Path, setup: Setup, networks: Mapping[str, Network] = NETWORKS
+) -> dict[Group, dict[str, dict[str, Any]]]:
+    """{group: {model: result}} of all kept results of this setup and definition, whichever run made them."""
     results: dict[Group, dict[str, dict[str, Any]]] = {}
     for path in sorted(work.glob("*/*/*/*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        if path.name != "truth.json" and result["setup"] == asdict(setup) and result["model"] in MODELS:
+        is_listed = result.get("model") in REFERENCES or result.get("model") in networks
+        if is_listed and _is_current(result, setup, networks):
             group = Group(result["world"], result["patients"], result["seed"])
             results.setdefault(group, {})[result["model"]] = result
     return results

@@ -62,15 +62,15 @@ def _targets(rows: list[dict[str, Any]]) -> list[str]:
         "",
         "## Targets",
         "",
-        *_table(["target", "measured", "reached"], cells),
+        *table(["target", "measured", "reached"], cells),
         "",
     ]
 
 
 def _concordance(blocks: list[dict[str, Any]]) -> list[str]:
-    header = ["model", *(f"{block['world']} (seeds {_seeds(block['seeds'])})" for block in blocks)]
-    cells = ([name, *(_interval(block["models"].get(name)) for block in blocks)] for name in _models(blocks))
-    return [*_table(header, cells), ""]
+    header = ["model", *(f"{block['world']} (seeds {seeds_text(block['seeds'])})" for block in blocks)]
+    cells = ([name, *(interval_text(block["models"].get(name)) for block in blocks)] for name in _models(blocks))
+    return [*table(header, cells), ""]
 
 
 def _pairs(blocks: list[dict[str, Any]]) -> list[str]:
@@ -88,7 +88,7 @@ def _pairs(blocks: list[dict[str, Any]]) -> list[str]:
     if not rows:
         return []
     header = ["world", "pair", "difference", "p, unadjusted", "seed by seed"]
-    return ["Paired differences of concordance:", "", *_table(header, rows), ""]
+    return ["Paired differences of concordance:", "", *table(header, rows), ""]
 
 
 def _correlations(blocks: list[dict[str, Any]]) -> list[str]:
@@ -101,7 +101,7 @@ def _correlations(blocks: list[dict[str, Any]]) -> list[str]:
         for name in _models(adding)
     )
     title = "Rank correlation of the risk with the factor that the world adds to the hazard (h, g, or h · g in `interaction`):"
-    return [title, "", *_table(["model", *(block["world"] for block in adding)], cells), ""]
+    return [title, "", *table(["model", *(block["world"] for block in adding)], cells), ""]
 
 
 def _seconds(blocks: list[dict[str, Any]]) -> list[str]:
@@ -114,14 +114,15 @@ def _seconds(blocks: list[dict[str, Any]]) -> list[str]:
         )
         rows.append([name, *(f"{sum(values) / len(values):.0f}" if values else "" for values in of_size)])
     title = "## CPU seconds of a fit, with testing"
-    return [title, "", *_table(["model", *(f"{n} patients" for n in sizes)], rows), ""]
+    return [title, "", *table(["model", *(f"{n} patients" for n in sizes)], rows), ""]
 
 
 def _models(blocks: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for block in blocks for name in block["models"]))
 
 
-def _interval(row: dict[str, Any] | None) -> str:
+def interval_text(row: dict[str, Any] | None) -> str:
+    """`0.700 (0.650–0.750)`, or nothing."""
     return "" if row is None else f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
 
 
@@ -129,13 +130,14 @@ def _two_digits(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _seeds(seeds: list[int]) -> str:
+def seeds_text(seeds: list[int]) -> str:
     """`1–4`, or `1, 3`."""
     whole = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
     return f"{seeds[0]}–{seeds[-1]}" if whole else ", ".join(map(str, seeds))
 
 
-def _table(header: list[str], rows: Iterable[list[str]]) -> list[str]:
+def table(header: list[str], rows: Iterable[list[str]]) -> list[str]:
+    """Lines of a table."""
     return [_line(header), "|" + "---|" * len(header), *map(_line, rows)]
 
 

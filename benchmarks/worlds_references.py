@@ -58,8 +58,8 @@ def _stack(world: WorldData) -> tuple[NDArray, dict[str, Any]]:
 
 def _ridge(world: WorldData, x: _Parts) -> tuple[_Parts, float]:
     """Scores of all three parts by a ridge Cox model of the training patients, and its penalty."""
-    task, train = Survival(), world.fitting.patients("train")
-    row = {patient: i for i, patient in enumerate(train)}
+    task, train = Survival(), world.fitting.with_outcome("train")
+    row = {patient: i for i, patient in enumerate(world.fitting.patients("train"))}
     folds = []
     for others, held_out in world.fitting.inner_folds(train):
         kept, left = ([row[patient] for patient in patients] for patients in (others, held_out))
@@ -68,7 +68,8 @@ def _ridge(world: WorldData, x: _Parts) -> tuple[_Parts, float]:
             InnerFold(x.train[kept] - centre, world.outcome(others), x.train[left] - centre, world.outcome(held_out))
         )
     penalty, _ = choose_penalty(task.regression(), folds)
-    model = fit_regression(task.regression(), x.train, world.outcome(train), penalty)
+    with_outcome = x.train[[row[patient] for patient in train]]
+    model = fit_regression(task.regression(), with_outcome, world.outcome(train), penalty)
     return _Parts(*(model.score(part)[:, 0] for part in x)), penalty
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from ablation_measures import Draws, Resampled, difference
 from numpy.typing import NDArray
+from paired_resamples import Draws, Resampled, difference
 from scipy.stats import spearmanr
 from worlds_cells import MODELS, Group
 from worlds_data import ORACLES

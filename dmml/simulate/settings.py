@@ -23,6 +23,8 @@ class SimulationSettings:
         dim: Width of the token features.
         visibility: Correlation between each factor and what a slide shows of it; None for the default.
         world: Key of `dmml.simulate.worlds.WORLDS`; None for the default simulation.
+        cells: Minimum and maximum number of 10x grid cells along each side of the tissue, for token features; None for
+            the default, `dmml.simulate.tokens.CELLS`. `dmml simulate` has no option for it.
     """
 
     out: Path
@@ -33,6 +35,7 @@ class SimulationSettings:
     dim: int = 64
     visibility: float | None = None
     world: str | None = None
+    cells: tuple[int, int] | None = None
 
     @property
     def cohort_sizes(self) -> dict[str, int]:
@@ -56,4 +59,5 @@ class SimulationSettings:
             "features_only": self.features_only,
             "dim": self.dim if self.features_only else None,
         }
-        return arguments if self.world is None else arguments | {"world": self.world}
+        arguments |= {} if self.world is None else {"world": self.world}
+        return arguments if self.cells is None else arguments | {"cells": list(self.cells)}

@@ -119,7 +119,7 @@ def _write_expression(folder: Path, patients: list[Patient]) -> None:
 
 def _write_features(folder: Path, patients: list[Patient], settings: SimulationSettings) -> None:
     """Write token features to `features.zarr` and tissue labels to `truth/`; slides in the store are skipped."""
-    from dmml.simulate.tokens import TILE_UM, draw_tokens, token_model
+    from dmml.simulate.tokens import CELLS, TILE_UM, draw_tokens, token_model
     from dmml.store import FeatureStore
 
     encoder = {
@@ -134,7 +134,9 @@ def _write_features(folder: Path, patients: list[Patient], settings: SimulationS
         for slide, slide_id in enumerate(patient.slides):
             if slide_id in stored:
                 continue
-            bags, labels = draw_tokens(patient, slide, settings.dim, settings.effective_visibility)
+            bags, labels = draw_tokens(
+                patient, slide, settings.dim, settings.effective_visibility, settings.cells or CELLS
+            )
             write_labels(folder / "truth" / f"{slide_id}.png", labels)
             dimensions = [int(side * TILE_UM[20] / 0.5) for side in labels.shape[::-1]]
             store.write(

@@ -75,7 +75,7 @@ def token_model(dim: int) -> TokenModel:
 
 
 def draw_tokens(
-    patient: Patient, slide: int, dim: int, visibility: float
+    patient: Patient, slide: int, dim: int, visibility: float, cells: tuple[int, int] = CELLS
 ) -> tuple[dict[int, SlideFeatures], np.ndarray]:
     """Draw the features of one slide at 10x and 20x, and the tissue labels behind them.
 
@@ -84,15 +84,16 @@ def draw_tokens(
         slide: Index of the slide within the patient.
         dim: Width of the features.
         visibility: Correlation between each factor and what the slide shows of it, in (0, 1].
+        cells: Minimum and maximum number of 10x grid cells along each side of the tissue.
 
     Returns:
         {10: …, 20: …}, where the 20x tokens have their 10x parents, and (rows, columns) uint8 labels, one per 20x tile.
     """
     rng = patient.generator(f"tokens{slide}")
     visible = visible_factors(patient, slide, visibility)
-    cells = rng.integers(CELLS[0], CELLS[1] + 1, 2)
-    rows, columns = (int(2 * (side + 2 * MARGIN)) for side in cells)
-    radius = (float(0.9 * cells[0]), float(0.9 * cells[1]))
+    sides = rng.integers(cells[0], cells[1] + 1, 2)
+    rows, columns = (int(2 * (side + 2 * MARGIN)) for side in sides)
+    radius = (float(0.9 * sides[0]), float(0.9 * sides[1]))
     mask = island((rows, columns), radius, roughness=0.12, rng=rng)
     labels = divide_tissue(mask, scale=2.0, visible=visible, rng=rng)
 

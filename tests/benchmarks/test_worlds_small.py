@@ -125,7 +125,9 @@ def test_a_cell_that_fails_is_named_and_the_others_are_fitted(monkeypatch, tmp_p
 
     monkeypatch.setattr(worlds_cells, "predict_reference", fails_once)
     more = ("--models", "ridge_rna", "--seeds", "1", "2")
-    with pytest.raises(SystemExit, match=r"1 of the cohorts could not be finished: tissue_only, .* seed 1: singular"):
+    with pytest.raises(
+        SystemExit, match=r"1 of the cells could not be finished: tissue_only, .*, ridge_rna: ValueError: singular"
+    ):
         worlds.main(arguments(tmp_path, *more), lambda _: None)
     assert not (tmp_path / "tissue_only" / "40" / "1" / "ridge_rna.json").exists()
     assert (tmp_path / "tissue_only" / "40" / "2" / "ridge_rna.json").is_file()

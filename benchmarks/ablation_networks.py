@@ -1,0 +1,82 @@
+"""The networks of the ablation: in each family a teacher and a student, and each part of them removed or replaced alone.
+
+Families are the paper's model, forms of the released code put into it, dmml's networks without their backbone, and
+dmml's defaults.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ablation_variants import DMML_PARTS, STUDENT, TEACHER, Variant
+from worlds_networks import NETWORKS, Network
+
+PAPER, RELEASED, DEEP, DMML = "paper", "released", "deep", "dmml"
+FAMILIES = {
+    PAPER: "The paper's model",
+    RELEASED: "Forms of the released code in the paper's model",
+    DEEP: "dmml without its backbone",
+    DMML: "dmml as a user gets it",
+}
+_CLASS = {TEACHER: "SubspaceTeacher", STUDENT: "SubspaceStudent"}
+_DEFAULTS = {TEACHER: Network(_CLASS[TEACHER]), STUDENT: Network(_CLASS[STUDENT], reads=("slides",))}
+_WITHOUT_BACKBONE = {of: replace(network, init_args={"backbone": None}) for of, network in _DEFAULTS.items()}
+
+
+@dataclass(frozen=True)
+class Family:
+    """References and variants of a family; the names of its networks begin with the family's."""
+
+    name: str
+    references: dict[str, Network]
+    """{`TEACHER` or `STUDENT`: network}; the student learns from the teacher"""
+    variants: dict[str, Variant]
+    """{name: variant}"""
+    references_of: str | None = None
+    """Name of another family whose references the variants are compared with"""
+
+    def reference(self, of: str) -> str:
+        """Name of the reference network."""
+        return f"{self.references_of or self.name}_{of}"
+
+    def networks(self) -> dict[str, Network]:
+        """All networks of the family, teachers before their students."""
+        references = {of: self._taught(of, network) for of, network in self.references.items()}
+        references_by_name = {
+            self.reference(of): network for of, network in references.items() if self.references_of is None
+        }
+        return references_by_name | {
+            f"{self.name}_{name}": self._changed(references[variant.of], variant)
+            for name, variant in self.variants.items()
+        }
+
+    def _taught(self, of: str, network: Network) -> Network:
+        return replace(network, teacher=self.reference(TEACHER)) if of == STUDENT else network
+
+    @staticmethod
+    def _changed(reference: Network, variant: Variant) -> Network:
+        arguments = reference.init_args | variant.arguments
+        return replace(reference, **({"init_args": arguments} | variant.changes))
+
+
+_OF_FAMILY = (
+    Family(DEEP, _WITHOUT_BACKBONE, DMML_PARTS),
+    Family(DMML, _DEFAULTS, DMML_PARTS),
+)
+BY_FAMILY = {family.name: family for family in _OF_FAMILY}
+BASELINE = "histology_abmil"
+ABLATED: dict[str, Network] = {BASELINE: NETWORKS[BASELINE]}
+for _family in _OF_FAMILY:
+    ABLATED |= _family.networks()
+VARIANTS = {
+    f"{family.name}_{name}": (family.name, variant)
+    for family in _OF_FAMILY
+    for name, variant in family.variants.items()
+}
+"""{network: (family, variant)}"""
+
+
+def reference_of(network: str) -> str:
+    """Name of the network that a variant is compared with."""
+    family, variant = VARIANTS[network]
+    return BY_FAMILY[family].reference(variant.of)
