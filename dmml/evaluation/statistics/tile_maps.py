@@ -114,7 +114,7 @@ def agreement_by_slide(
             "keep one row per tile"
         )
     annotated = regions[regions["region"].notna() & (regions["region"].astype(str) != "")]
-    joined = tiles.merge(annotated[[*place, "region"]], on=place, how="inner")
+    joined = tiles[[*_UNIT, "x", "y", "prototype"]].merge(annotated[[*place, "region"]], on=place, how="inner")
     if joined.empty:
         raise InputError(
             "regions: no row lies on the centre of a tile of these slides; check slide_id, x_um and y_um (µm from the "

@@ -94,6 +94,13 @@ def test_tiles_are_matched_with_an_annotation_by_place():
     assert (coarse["n_tiles"], coarse["tme_accuracy"]) == (1, 0.0)
 
 
+def test_other_columns_of_the_tables_change_nothing():
+    tiles = TILES.assign(region="anything", x=0, in_tumor_region=True)
+    pd.testing.assert_frame_equal(
+        agreement_by_slide(tiles, REGIONS.assign(prototype="tumor")), agreement_by_slide(TILES, REGIONS)
+    )
+
+
 def test_an_annotation_may_name_the_magnification():
     agreement = agreement_by_slide(TILES, REGIONS.assign(magnification=20), ["core", "rim"])
     assert agreement["magnification"].tolist() == [20, 20]
