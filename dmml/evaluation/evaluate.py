@@ -1,27 +1,29 @@
 """Compute the metrics of predictions with their intervals: the content of `metrics.json`.
 
 Each metric is {value, low, high, n, events}: the estimate, its patient-bootstrap interval (drawn within events or
-classes; without strata for the Brier score), and the numbers of patients and events that it rests on. An undefined
-metric is null with a `reason`, never 0 or 0.5.
+classes; without strata for the Brier score; the hazard ratio has that of its Cox regression), and the numbers of
+patients and events that it rests on. An undefined metric is null with a `reason`, never 0 or 0.5.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dmml.cohort.clinical.follow_up import CensoringCurve, horizons_reached
 from dmml.evaluation.bootstrap import Interval, resamples, weighted_interval
 from dmml.evaluation.predictions import class_names, curve_at, known_labels, known_outcome, survival_days
 from dmml.evaluation.statistics import classification, weighted
 from dmml.evaluation.statistics.censoring import training_censoring
+from dmml.evaluation.statistics.hazard_ratio import HazardRatio, hazard_ratio
 from dmml.evaluation.statistics.weighted import Weighted
 
+HAZARD_RATIO = "hazard_ratio"
 MIN_EVENTS = 2
 MIN_CENSORING = 0.1
 """Share still under observation at which Uno's concordance and the Brier score end, so that 1 / G stays below 10."""
@@ -31,7 +33,7 @@ class MetricEntry(TypedDict):
     """One metric of `metrics.json`: value and interval, None where undefined, and what they rest on.
 
     `reason` says why the value is undefined, `note` is a caveat, and `tau` is the last day that an inverse-probability
-    weighted metric takes into account.
+    weighted metric takes into account. `p` is the p value of a metric that is a test: of the hazard ratio.
     """
 
     value: float | None
@@ -42,6 +44,7 @@ class MetricEntry(TypedDict):
     reason: NotRequired[str]
     note: NotRequired[str]
     tau: NotRequired[float]
+    p: NotRequired[float]
 
 
 def evaluate(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict[str, MetricEntry]:
@@ -50,8 +53,9 @@ def evaluate(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict[str,
     Args:
         predictions: `predictions.csv`: `patient_id`, then either `time` (days), `event`, `risk` and `survival_<days>`,
             or `label` and `prob_<class>`. Patients without a known outcome are left out.
-        context: `context.json`; every key may be absent. Used here: `horizons`, `end` (days), `censoring` (of the
-            training patients), `oracle_risk` {patient_id: true risk}, `classes`, `ordered`, `endpoint`.
+        context: `context.json`; every key may be absent. Used here: `horizons`, `end` (days), `censoring` and
+            `median_risk` (of the training patients), `oracle_risk` {patient_id: true risk}, `classes`, `ordered`,
+            `endpoint`.
 
     Returns:
         {metric: {value, low, high, n, events}}. If a metric is undefined, `value` is None and `reason` says why. `tau`
@@ -77,7 +81,7 @@ def survival_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> d
     time, event, risk = (patients[name].to_numpy(float) for name in ("time", "event", "risk"))
     n, events = len(patients), int((event > 0).sum())
     days = horizons(context, time)
-    names = ["c_index", "c_index_ipcw", "ibs", *(f"auc_{day:g}" for day in days)]
+    names = ["c_index", "c_index_ipcw", "ibs", *(f"auc_{day:g}" for day in days), HAZARD_RATIO]
     if events < MIN_EVENTS:
         reason = f"{events} of {n} patients with known outcome had the event; at least {MIN_EVENTS} are needed"
         return {name: undefined(reason, n, events) for name in names}
@@ -95,7 +99,17 @@ def survival_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> d
         metric = weighted.dynamic_auc(time, event, risk, day, censoring)
         reason = _why_no_auc(time, by_day, day)
         results[f"auc_{day:g}"] = entry(metric, weights, n, by_day, reason)
+    results[HAZARD_RATIO] = _hazard_ratio(time, event, risk, context.get("median_risk"))
     return results | _oracle(patients, context)
+
+
+def _hazard_ratio(time: NDArray, event: NDArray, risk: NDArray, median_risk: float | None) -> MetricEntry:
+    """Hazard ratio of the patients above the training patients' median risk; without one, above their own median."""
+    result = hazard_ratio(time, event, risk > (np.median(risk) if median_risk is None else median_risk))
+    metric = regression_entry(result, len(time), int((event > 0).sum()))
+    if median_risk is None:
+        metric["note"] = "cut at the median risk of these patients, because that of the training patients is not known"
+    return metric
 
 
 def _why_no_auc(time: NDArray, by_day: int, day: float) -> str:
@@ -156,10 +170,11 @@ def class_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict
     n = len(label)
     ordered = context.get("ordered")
     ordered = classification.looks_ordered(classes) if ordered is None else bool(ordered)
-    metrics = {
+    metrics: dict[str, Callable[[ArrayLike, NDArray], Weighted]] = {
         "auc": classification.macro_auc,
         "accuracy": classification.accuracy,
         "balanced_accuracy": classification.balanced_accuracy,
+        **_specificity(len(classes)),
         "f1_macro": classification.macro_f1,
         **({"kappa_quadratic": classification.quadratic_kappa} if ordered else {}),
         "ece": classification.calibration_error,
@@ -174,10 +189,24 @@ def class_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict
     absent = [name for index, name in enumerate(classes) if not (label == index).any()]
     if absent:
         note = f"classes without a patient, left out of the mean: {', '.join(absent)}"
-        for name in ("auc", "balanced_accuracy"):
-            if results[name]["value"] is not None:
+        for name in ("auc", "balanced_accuracy", "specificity_macro"):
+            if name in results and results[name]["value"] is not None:
                 results[name]["note"] = note
     return results
+
+
+def _specificity(n_classes: int) -> dict[str, Callable[[ArrayLike, NDArray], Weighted]]:
+    """Return the metrics that complete the balanced accuracy, which is the macro sensitivity; none repeats another.
+
+    With two classes, the macro specificity would be the balanced accuracy again. The two recalls of which that is the
+    mean are given instead, as sensitivity and specificity for the second class.
+    """
+    if n_classes > 2:
+        return {"specificity_macro": classification.macro_specificity}
+    return {
+        "sensitivity": classification.second_class_sensitivity,
+        "specificity": classification.second_class_specificity,
+    }
 
 
 def entry(
@@ -189,6 +218,13 @@ def entry(
         return undefined(reason, n, events)
     low, high = (None if np.isnan(end) else float(end) for end in (result.low, result.high))
     return {"value": float(result.value), "low": low, "high": high, "n": n, "events": events}
+
+
+def regression_entry(result: HazardRatio, n: int, events: int) -> MetricEntry:
+    """Return a hazard ratio in the form of `metrics.json`, with the interval and p value of its regression."""
+    if result.reason:
+        return undefined(result.reason, n, events)
+    return {"value": result.value, "low": result.low, "high": result.high, "n": n, "events": events, "p": result.p}
 
 
 def undefined(reason: str, n: int, events: int | None) -> MetricEntry:

@@ -6,10 +6,25 @@ are accessed as attributes of this module and not imported by name.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 LEVEL = 0.95
 """Share of samples whose interval is meant to contain the true value."""
 RESAMPLES = 2000
 """Number of bootstrap resamples of an interval or a p value."""
+
+
+@contextmanager
+def settings_of(level: float, n_resamples: int) -> Iterator[None]:
+    """Use the level and the number of resamples of a stored result, so that a page about it has one level throughout."""
+    global LEVEL, RESAMPLES
+    current = LEVEL, RESAMPLES
+    LEVEL, RESAMPLES = level, n_resamples
+    try:
+        yield
+    finally:
+        LEVEL, RESAMPLES = current
 
 
 def level_text() -> str:

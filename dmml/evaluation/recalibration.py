@@ -21,7 +21,17 @@ With fewer, two coefficients are too uncertain to be used.
 """
 PENALTY = 0.5
 """Weight of the penalty that pulls each coefficient towards no recalibration, as strongly as a few patients would."""
-CHANGED = ("ibs", "accuracy", "balanced_accuracy", "f1_macro", "kappa_quadratic", "ece")
+CHANGED = (
+    "ibs",
+    "accuracy",
+    "balanced_accuracy",
+    "specificity_macro",
+    "sensitivity",
+    "specificity",
+    "f1_macro",
+    "kappa_quadratic",
+    "ece",
+)
 """Metrics that recalibration may change; it does not change the order of patients by risk."""
 
 

@@ -19,6 +19,7 @@ from recomputed import (
     class_metrics,
     cox,
     draws,
+    hazard_ratio,
     kaplan_meier_on,
     last_day,
     last_evaluated_day,
@@ -112,6 +113,9 @@ def test_every_number_of_a_survival_test_is_recomputed(sixty, survival):
         day = float(name.removeprefix("auc_")) if name.startswith("auc_") else math.inf
         drawn = free if name == "ibs" else weights
         expected[name] = (*bootstrap(metric, drawn)[:3], int(((event == 1) & (time <= day)).sum()))
+    high = table["risk"].to_numpy() > context["median_risk"]
+    *ratio, p = hazard_ratio(time, event, high)
+    expected["hazard_ratio"] = (*ratio, events)
     truth = pd.read_csv(sixty / "truth.csv", dtype={"patient_id": str}).set_index("patient_id")["risk"]
     oracle = [row | {"risk": truth[row["patient_id"]]} for row in rows]
     of_oracle, of_model = (
@@ -125,6 +129,13 @@ def test_every_number_of_a_survival_test_is_recomputed(sixty, survival):
     metrics, page = check_metrics(folder, out, expected, len(rows))
     until = last_evaluated_day(rows, context)
     assert metrics["c_index_ipcw"]["tau"] == until
+    assert metrics["hazard_ratio"]["p"] == pytest.approx(p, rel=1e-4)
+    value, low, high_end = (f"{number:.2f}" for number in ratio)
+    assert f"hazard ratio {value} ({low} to {high_end})" in page.text  # in the plot of the risk groups
+    assert (
+        f"Hazard ratio of high against low risk by Cox regression: {value} (95 % interval {low} to {high_end}"
+        in page.text
+    )
     assert metrics["ibs"]["tau"] == min(until, last_day(rows))
     assert f"median follow-up or time to event {np.median(time):.0f} days" in page.text
     assert f"events among them {events} " in page.text
@@ -206,4 +217,5 @@ def test_every_number_of_a_classification_test_is_recomputed(journey, sixty, tmp
         cells = [f"G{c + 2}", str(n_true), str(n_predicted)]
         cells += [f"{hits / whole:.2f}" if whole else "—" for whole in (n_predicted, n_true)]
         assert row[:5] == cells
-        assert row[5] == f"{2 * hits / (n_predicted + n_true):.2f}"
+        assert row[5] == f"{((predicted != c) & (label != c)).sum() / (label != c).sum():.2f}"
+        assert row[6] == f"{2 * hits / (n_predicted + n_true):.2f}"

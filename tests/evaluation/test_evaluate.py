@@ -28,7 +28,7 @@ def test_survival_metrics_have_the_documented_names_and_values(survival_test):
     table, context = load(survival_test)
     result = evaluate(table, context)
     assert list(result) == [
-        "c_index", "c_index_ipcw", "ibs", "auc_365", "auc_1095", "c_index_oracle", "share_of_oracle",
+        "c_index", "c_index_ipcw", "ibs", "auc_365", "auc_1095", "hazard_ratio", "c_index_oracle", "share_of_oracle",
     ]  # fmt: skip
     for entry in result.values():
         assert {"value", "low", "high", "n", "events"} <= set(entry)
@@ -103,7 +103,8 @@ def test_an_empty_context_is_sufficient(survival_test):
 def test_kappa_is_a_class_metric_of_ordered_classes_only(tmp_path, make):
     table, context = load(make.classes(tmp_path / "runs" / "grade"))
     result = evaluate(table, context)
-    assert list(result) == ["auc", "accuracy", "balanced_accuracy", "f1_macro", "kappa_quadratic", "ece"]
+    names = ["auc", "accuracy", "balanced_accuracy", "specificity_macro", "f1_macro", "kappa_quadratic", "ece"]
+    assert list(result) == names
     predicted = table[["prob_G2", "prob_G3", "prob_G4"]].to_numpy().argmax(1)
     truth = table["label"].map({"G2": 0, "G3": 1, "G4": 2})
     assert result["accuracy"]["value"] == pytest.approx((predicted == truth).mean())
@@ -117,6 +118,19 @@ def test_kappa_is_a_class_metric_of_ordered_classes_only(tmp_path, make):
     alone = evaluate(table[table["label"] == "G2"], context)
     assert alone["auc"]["value"] is None
     assert "of one class" in alone["auc"]["reason"]
+
+
+def test_two_classes_have_sensitivity_and_specificity_and_more_have_the_macro_specificity(tmp_path, make):
+    folder = make.classes(tmp_path / "runs" / "two", classes=("wild type", "mutant"))
+    table, context = load(folder)
+    result = evaluate(table, context)
+    assert list(result)[:5] == ["auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity"]
+    assert "specificity_macro" not in result  # it would be the balanced accuracy again
+    is_mutant, predicted = table["label"] == "mutant", table["prob_mutant"] > 0.5
+    assert result["sensitivity"]["value"] == pytest.approx(predicted[is_mutant].mean())
+    assert result["specificity"]["value"] == pytest.approx((~predicted)[~is_mutant].mean())
+    for name in ("sensitivity", "specificity"):
+        assert result[name]["low"] < result[name]["value"] < result[name]["high"]
 
 
 def test_curves_from_columns_equal_those_of_the_task(make):

@@ -71,7 +71,7 @@ def classified(labels):
 
 def test_a_single_class_has_an_accuracy_but_no_metric_that_compares_classes():
     results = evaluate(classified(["G3"] * 20), {"classes": NAMES})
-    assert_undefined(results, ["auc", "balanced_accuracy", "f1_macro"])
+    assert_undefined(results, ["auc", "balanced_accuracy", "specificity_macro", "f1_macro"])
     assert results["accuracy"]["value"] is not None
     assert results["accuracy"]["n"] == 20
 
@@ -80,6 +80,7 @@ def test_a_class_that_does_not_occur_is_named():
     results = evaluate(classified(["G3", "G2"] * 15), {"classes": NAMES})
     assert "G4" in results["auc"]["note"]
     assert "G4" in results["balanced_accuracy"]["note"]
+    assert "G4" in results["specificity_macro"]["note"]
 
 
 def test_without_labels_class_metrics_are_undefined():

@@ -234,6 +234,40 @@ def log_rank(time, event, high):
     return chi2.sf((observed - expected) ** 2 / variance, 1)
 
 
+def hazard_ratio(time, event, high, strata=None):
+    """(ratio, low, high, p) of Cox regression on one binary covariate: bisection of the score, ties after Efron."""
+    strata = [0] * len(time) if strata is None else strata
+    patients = list(zip(time, event, high, strata, strict=True))
+    risk_sets = []  # at every death day of a stratum: at risk and dying, at low and at high risk
+    for stratum, day in sorted({(s, t) for t, e, _, s in patients if e}):
+        at_risk, dying = [0, 0], [0, 0]
+        for t, e, h, s in patients:
+            if s == stratum and t >= day:
+                at_risk[int(h)] += 1
+                dying[int(h)] += bool(e and t == day)
+        risk_sets.append((at_risk, dying))
+
+    def score_and_information(beta):
+        score = information = 0.0
+        for at_risk, dying in risk_sets:
+            d = sum(dying)
+            score += dying[1]
+            for k in range(d):
+                low, high = (n - k / d * m for n, m in zip(at_risk, dying, strict=True))
+                share = high * math.exp(beta) / (low + high * math.exp(beta))
+                score -= share
+                information += share * (1 - share)
+        return score, information
+
+    left, right = -30.0, 30.0
+    for _ in range(200):
+        middle = (left + right) / 2
+        left, right = (middle, right) if score_and_information(middle)[0] > 0 else (left, middle)
+    error = 1 / math.sqrt(score_and_information(left)[1])
+    ends = (math.exp(left + z * error) for z in (norm.ppf(0.025), norm.ppf(0.975)))
+    return math.exp(left), *ends, 2 * norm.sf(abs(left) / error)
+
+
 def kaplan_meier_on(rows, day):
     """Survival on a day."""
     left = 1.0
@@ -293,6 +327,15 @@ def class_metrics(label, probability, fold=None):
         counts = table(weights)
         return np.mean([counts[c, c] / counts[c].sum() for c in range(classes) if counts[c].sum() > 0])
 
+    def specificity(weights):
+        values = []
+        for c in range(classes):
+            others = [i for i in range(n) if label[i] != c]
+            whole = sum(weights[i] for i in others)
+            if sum(weights[i] for i in range(n) if label[i] == c) > 0 and whole > 0:
+                values.append(sum(weights[i] for i in others if predicted[i] != c) / whole)
+        return np.mean(values)
+
     def f1(weights):
         counts = table(weights)
         both = counts.sum(0) + counts.sum(1)
@@ -315,6 +358,7 @@ def class_metrics(label, probability, fold=None):
         "auc": lambda w: np.mean([auc(w) for auc in aucs]),
         "accuracy": lambda w: np.trace(table(w)) / w.sum(),
         "balanced_accuracy": balanced,
+        "specificity_macro": specificity,
         "f1_macro": f1,
         "kappa_quadratic": kappa,
         "ece": _calibration_error(label == predicted, confidence),
@@ -336,11 +380,17 @@ def _agrees_with_scikit_learn(metrics, label, predicted):
     expected = {
         "accuracy": sk.accuracy_score(label, predicted),
         "balanced_accuracy": sk.balanced_accuracy_score(label, predicted),
+        "specificity_macro": _specificity_of_scikit_learn(label, predicted),
         "f1_macro": sk.f1_score(label, predicted, average="macro"),
         "kappa_quadratic": sk.cohen_kappa_score(label, predicted, weights="quadratic"),
     }
     for name, value in expected.items():
         assert math.isclose(metrics[name](ones), value, abs_tol=1e-9), name
+
+
+def _specificity_of_scikit_learn(label, predicted):
+    """Mean over the classes that occur of the recall of all other patients."""
+    return np.mean([sk.recall_score(label != c, predicted != c) for c in sorted(set(label.tolist()))])
 
 
 def shared_logits(parts, label):

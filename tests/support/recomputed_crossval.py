@@ -12,6 +12,7 @@ from recomputed import (
     class_metrics,
     cox,
     draws,
+    hazard_ratio,
     holm,
     resampled_t,
     shared_logits,
@@ -105,6 +106,8 @@ def check_every_number(folder, clinical):
             folds = [row.get(metric) for row in values[name]]
             where, drawn = [(u.repeat, u.fold) for u in units[name]], free if metric == "ibs" else weights
             check_metric(entry, folds, where, pooled[name].get(metric), drawn)
+    if survival:
+        check_hazard_ratios(content["hazard_ratio"], units)
     main = content["primary_metric"]
     check_pairs(content["paired"], {n: p[main] for n, p in pooled.items()}, values, units, main, weights)
     if "clinical" in units:
@@ -133,6 +136,27 @@ def check_metric(entry, folds, where, metric, weights):
         assert metric is None or math.isnan(metric(np.ones(weights.shape[1])))
     else:
         assert pooled == pytest.approx(bootstrap(metric, weights)[:3], **NEAR)
+
+
+def check_hazard_ratios(entries, units):
+    """Hazard ratio of every model on the first repeat and seed, each fold cut at its own training median."""
+    assert set(entries) == set(units)
+    for name, folds in units.items():
+        seen, rows = set(), []
+        for fold in (unit for unit in folds if unit.first):
+            rows += [(fold, row) for row in fold.rows if row["patient_id"] not in seen]
+            seen |= {row["patient_id"] for row in fold.rows}
+        columns = [
+            (row["time"], row["event"], row["risk"] > fold.context["median_risk"], fold.fold) for fold, row in rows
+        ]
+        entry = entries[name]
+        assert (entry["n"], entry["events"]) == (len(rows), sum(row["event"] for _, row in rows))
+        assert len(entry["folds"]) == len(folds)
+        if entry["value"] is None:
+            assert entry["reason"]
+        else:
+            expected = hazard_ratio(*zip(*columns, strict=True))
+            assert [entry[key] for key in ("value", "low", "high", "p")] == pytest.approx(expected, rel=1e-4), name
 
 
 def pooled_metrics(units):

@@ -122,7 +122,8 @@ def risk_group_plot(result: CrossvalResult, model: str) -> Plot | None:
     groups = [(name, rows[group == index]) for index, name in enumerate(names)]
     curves = [kaplan_meier(members["time"], members["event"], name) for name, members in groups if len(members)]
     p = _log_rank_p(rows, group) if len(curves) > 1 else float("nan")
-    plot = kaplan_meier_plot(RiskGroups(curves, float("nan"), kind == "risk_groups", p), division)
+    ratio = result.hazard_ratios.get(model) if kind == "risk_groups" else None
+    plot = kaplan_meier_plot(RiskGroups(curves, float("nan"), kind == "risk_groups", p), division, ratio)
     alt = f"{label(model)}: {plot.alt}"
     return replace(plot, name=f"{kind}_{model}", title=f"{title}: {label(model)}", alt=alt)
 

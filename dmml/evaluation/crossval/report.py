@@ -48,7 +48,8 @@ def write_crossval_report(
     """
     folder = Path(folder)
     result = read_crossval(folder)
-    page, plots = _page(result, user_plots)
+    with interval_settings.settings_of(result.level, result.n_resamples):
+        page, plots = _page(result, user_plots)
     path = folder / "report.html" if out is None else Path(out)
     save_plots(plots, folder / "plots" if out is None else path.with_name(f"{path.stem}_plots"))
     write_text(path, page)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmml.errors import InputError
+from dmml.evaluation import interval_settings
 from dmml.evaluation.result_folders import read_json
 
 if TYPE_CHECKING:
@@ -76,6 +77,21 @@ class CrossvalResult:
     def primary_comparison(self) -> dict[str, Any] | None:
         """The comparison that was fixed beforehand; None if there is none."""
         return next((row for row in self.comparisons if row.get("primary")), None)
+
+    @property
+    def level(self) -> float:
+        """Level of the intervals; results of an earlier dmml, which do not record it, have the present one."""
+        return float(self.content.get("level", interval_settings.LEVEL))
+
+    @property
+    def n_resamples(self) -> int:
+        """Number of bootstrap resamples; results of an earlier dmml have the present one."""
+        return int(self.content.get("resamples", interval_settings.RESAMPLES))
+
+    @property
+    def hazard_ratios(self) -> dict[str, dict[str, Any]]:
+        """{model: hazard ratio of high against low risk}; empty for classes and for results of an earlier dmml."""
+        return dict(self.content.get("hazard_ratio") or {})
 
     @property
     def n_folds(self) -> int:

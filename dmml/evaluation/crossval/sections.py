@@ -8,6 +8,7 @@ from dataclasses import replace
 from dmml.evaluation.crossval.model_names import label
 from dmml.evaluation.crossval.plots import calibration_plot_of, calibrations_of, models_with_curves, risk_group_plot
 from dmml.evaluation.crossval.results import CrossvalResult
+from dmml.evaluation.crossval.tables import hazard_ratio_table
 from dmml.evaluation.predictions import known_labels
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
 from dmml.evaluation.report.section import Section
@@ -17,9 +18,10 @@ N_CALIBRATED = 2
 
 
 def risk_group_section(result: CrossvalResult) -> Section | None:
-    """Kaplan–Meier curves of some models' risk groups; None for classes."""
+    """Kaplan–Meier curves of some models' risk groups, and the hazard ratio of every model; None for classes."""
     plots = [plot for name in models_with_curves(result) if (plot := risk_group_plot(result, name))]
-    return Section("Risk groups", plots=plots) if plots else None
+    table = hazard_ratio_table(result)
+    return Section("Risk groups", plots=plots, tables=[table] if table else []) if plots or table else None
 
 
 def calibration_section(result: CrossvalResult) -> Section | None:

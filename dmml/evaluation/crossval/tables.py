@@ -77,5 +77,28 @@ def likelihood_ratio_table(result: CrossvalResult) -> Table | None:
     return Table(caption, columns, rows, frozenset(range(1, 6)))
 
 
+def hazard_ratio_table(result: CrossvalResult) -> Table | None:
+    """Table of every model's hazard ratio of high against low risk; None for results without one."""
+    rows = [
+        [
+            Cell(label(model), entry.get("reason", "")),
+            value_cell(entry["value"], 2, strong=True),
+            Cell(interval(entry, 2), order=entry["low"]),
+            Cell("" if entry["value"] is None else p_text(entry["p"]).removeprefix("= "), order=entry.get("p")),
+            Cell(str(entry["n"]), order=entry["n"]),
+            Cell(str(entry["events"]), order=entry["events"]),
+        ]
+        for model, entry in result.hazard_ratios.items()
+    ]
+    if not rows:
+        return None
+    columns = ["model", "hazard ratio", f"{interval_settings.level_text()} interval", "p", "patients", "events"]
+    caption = (
+        "Hazard ratio of high against low risk, each fold divided at the median risk of its training patients: Cox "
+        "regression with a stratum per fold"
+    )
+    return Table(caption, columns, rows, frozenset(range(1, 6)))
+
+
 def _p_cell(value: float | None) -> Cell:
     return Cell("" if value is None else p_text(value).removeprefix("= "), order=value)

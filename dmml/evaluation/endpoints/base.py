@@ -41,6 +41,7 @@ class Endpoint:
         tile_effects: What a red tile of the maps does, and what a blue one.
         strata: Columns within which the bootstrap draws patients.
         drawn_freely: Metrics whose bootstrap draws patients without strata.
+        stratified_by_fold: Metrics that a cross-validation does not pool, but computes by `over_folds`.
     """
 
     outcome: tuple[str, ...]
@@ -54,6 +55,7 @@ class Endpoint:
     tile_effects: tuple[str, str] = ("raise the answer", "lower it")
     strata: tuple[str, ...] = ()
     drawn_freely: frozenset[str] = frozenset()
+    stratified_by_fold: frozenset[str] = frozenset()
 
     @property
     def axis_name(self) -> str:
@@ -139,6 +141,15 @@ class Endpoint:
         index = np.concatenate([fold.index for fold in folds])
         metric = self.weighted_metrics(patients, folds[0].context)[name]
         return lambda weights: metric(weights[:, index])
+
+    def over_folds(self, name: str, folds: Sequence[tuple[pd.DataFrame, Context]]) -> MetricEntry:
+        """Return a metric of `stratified_by_fold` over all folds of a cross-validation, with its own interval.
+
+        Args:
+            name: One of `stratified_by_fold`.
+            folds: Patients with a known outcome, each in one fold, and the content of the fold's `context.json`.
+        """
+        raise NotImplementedError
 
     def added_value(
         self, clinical: Sequence[pd.DataFrame], model: Sequence[pd.DataFrame], context: Context

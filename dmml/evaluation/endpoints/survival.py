@@ -11,10 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmml.evaluation.endpoints.base import Context, Endpoint
-from dmml.evaluation.evaluate import MetricEntry, horizons, survival_metrics
+from dmml.evaluation.evaluate import HAZARD_RATIO, MetricEntry, horizons, regression_entry, survival_metrics, undefined
 from dmml.evaluation.predictions import known_outcome
 from dmml.evaluation.statistics import weighted
 from dmml.evaluation.statistics.censoring import training_censoring
+from dmml.evaluation.statistics.hazard_ratio import hazard_ratio
 
 if TYPE_CHECKING:
     from dmml.evaluation.evaluation_result import Evaluation
@@ -35,6 +36,7 @@ class SurvivalEndpoint(Endpoint):
     strata = ("event",)
     # A Brier score depends on the number of deaths, which draws within strata of events would hold fixed.
     drawn_freely = frozenset({"ibs"})
+    stratified_by_fold = frozenset({HAZARD_RATIO})
 
     def with_outcome(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """See `known_outcome`."""
@@ -74,6 +76,21 @@ class SurvivalEndpoint(Endpoint):
 
         return pooled_metric(name, folds)
 
+    def over_folds(self, name: str, folds: Sequence[tuple[pd.DataFrame, Context]]) -> MetricEntry:
+        """Return the hazard ratio with a stratum per fold; each fold is cut at the median risk of its training patients.
+
+        The cut of a fold does not depend on tested patients, and the risks of different folds are never compared.
+        """
+        patients = pd.concat([table for table, _ in folds], ignore_index=True)
+        time, event = (patients[column].to_numpy(float) for column in ("time", "event"))
+        n, events = len(patients), int((event > 0).sum())
+        cuts = [context.get("median_risk") for _, context in folds]
+        if None in cuts:
+            return undefined("the folders of the fits keep no median risk of the training patients", n, events)
+        is_high = np.concatenate([table["risk"] > cut for (table, _), cut in zip(folds, cuts, strict=True)])
+        fold = np.repeat(np.arange(len(folds)), [len(table) for table, _ in folds])
+        return regression_entry(hazard_ratio(time, event, is_high, fold), n, events)
+
     def added_value(
         self, clinical: Sequence[pd.DataFrame], model: Sequence[pd.DataFrame], context: Context
     ) -> dict[str, float] | None:
@@ -90,7 +107,8 @@ class SurvivalEndpoint(Endpoint):
         """Draw Kaplan–Meier curves of the risk groups, and calibration at the horizons if survival is predicted."""
         from dmml.evaluation.plots.survival import calibration_plot, kaplan_meier_plot
 
-        curves = [kaplan_meier_plot(evaluation.risk_groups)] if evaluation.risk_groups else []
+        groups, ratio = evaluation.risk_groups, evaluation.metrics.get(HAZARD_RATIO)
+        curves = [kaplan_meier_plot(groups, hazard_ratio=ratio)] if groups else []
         return curves + ([calibration_plot(evaluation.calibrations)] if evaluation.calibrations else [])
 
     def achievement(self, predictions: pd.DataFrame, context: Context) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,12 +39,15 @@ _MARKERS = "osD^v*"
 """Marker of each horizon."""
 
 
-def kaplan_meier_plot(groups: RiskGroups, division: str | None = None) -> Plot:
-    """Plot risk groups with bands, censoring ticks, numbers at risk and the log-rank p.
+def kaplan_meier_plot(
+    groups: RiskGroups, division: str | None = None, hazard_ratio: Mapping[str, Any] | None = None
+) -> Plot:
+    """Plot risk groups with bands, censoring ticks, numbers at risk, the log-rank p and the hazard ratio.
 
     Args:
         groups: The curves.
         division: How the patients were divided into groups; None derives it from `groups`.
+        hazard_ratio: Entry of `metrics.json` or `crossval.json`; None for groups without one.
     """
     unit, unit_name = time_axis(max(curve.times.max() for curve in groups.curves))
     with style():
@@ -55,6 +59,8 @@ def kaplan_meier_plot(groups: RiskGroups, division: str | None = None) -> Plot:
         axes.set_xlim(left=0)
         axes.legend(loc="upper right")
         log_rank = f"log-rank p {p_text(groups.p)}"
+        if hazard_ratio and hazard_ratio["value"] is not None:
+            log_rank += f", hazard ratio {_ratio(hazard_ratio['value'])} ({_ratio_limits(hazard_ratio)})"
         axes.annotate(log_rank, (0.5, 1.01), xycoords="axes fraction", ha="center", va="bottom")
         _numbers_at_risk(table, axes, groups.curves, unit, unit_name)
     if division is None:
@@ -67,12 +73,34 @@ def kaplan_meier_plot(groups: RiskGroups, division: str | None = None) -> Plot:
     numbers = joined(counts)
     caption = (
         f"Kaplan–Meier curves of {numbers}, {division}, with {interval_settings.level_text()} bands. Ticks: censored patients. "
-        "Below: numbers at risk."
+        f"Below: numbers at risk.{_hazard_ratio_sentence(hazard_ratio)}"
     )
     alt = f"Survival curves of {numbers}; {log_rank}"
     lines = [Line(curve.name, curve.time / unit, curve.survival, step=True) for curve in groups.curves]
     readout = Readout(axes, f"{{}} {unit_name}", lines)
     return Plot("kaplan_meier", "Risk groups", figure, caption, alt, readout=readout)
+
+
+def _hazard_ratio_sentence(hazard_ratio: Mapping[str, Any] | None) -> str:
+    """Sentence about a hazard ratio, or about why it is undefined, after a space; empty without one."""
+    if hazard_ratio is None:
+        return ""
+    if hazard_ratio["value"] is None:
+        return f" No hazard ratio is given: {hazard_ratio['reason']}."
+    value, limits, p = _ratio(hazard_ratio["value"]), _ratio_limits(hazard_ratio), p_text(hazard_ratio["p"])
+    return (
+        f" Hazard ratio of high against low risk by Cox regression: {value} ({interval_settings.level_text()} interval "
+        f"{limits}, p {p})."
+    )
+
+
+def _ratio_limits(hazard_ratio: Mapping[str, Any]) -> str:
+    return f"{_ratio(hazard_ratio['low'])} to {_ratio(hazard_ratio['high'])}"
+
+
+def _ratio(value: float) -> str:
+    """Format a ratio: 0.712 → 0.71, 53.21 → 53; the limits of few events may be very large."""
+    return number(value) if value < 10 else f"{value:.3g}" if value < 1000 else f"{value:.0e}"
 
 
 def _draw_curve(axes: Axes, curve: Curve, unit: float) -> None:

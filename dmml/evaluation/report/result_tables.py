@@ -21,7 +21,8 @@ def metrics_table(test: Evaluation) -> Table:
         label, hint = metric_name(name, test.endpoint)
         is_defined = entry["value"] is not None
         last_day = f"up to day {entry['tau']:.0f}" if "tau" in entry else None
-        notes = [hint if is_defined else None, entry.get("reason"), entry.get("note"), last_day]
+        p = f"p {p_text(entry['p'])}" if "p" in entry else None
+        notes = [hint if is_defined else None, entry.get("reason"), entry.get("note"), last_day, p]
         row = [
             Cell(label, "; ".join(note for note in notes if note), code=name),
             value_cell(entry["value"], 0 if name == OVERLAP else 3, strong=True),
@@ -45,11 +46,11 @@ def class_table(test: Evaluation) -> Table | None:
     rows = [
         [Cell(row["class"])]
         + [Cell(str(row[name]), order=row[name]) for name in ("patients", "predicted")]
-        + [value_cell(row[name], 2) for name in ("precision", "recall", "f1", "auc")]
+        + [value_cell(row[name], 2) for name in ("precision", "recall", "specificity", "f1", "auc")]
         for row in per_class(labels, probability, test.classes).to_dict("records")
     ]
-    columns = ["class", "patients", "predicted", "precision", "recall", "F1", "AUC"]
-    return Table("Metrics of each class", columns, rows, frozenset(range(1, 7)))
+    columns = ["class", "patients", "predicted", "precision", "recall", "specificity", "F1", "AUC"]
+    return Table("Metrics of each class", columns, rows, frozenset(range(1, len(columns))))
 
 
 def models_table(tests: list[Evaluation]) -> Table | None:

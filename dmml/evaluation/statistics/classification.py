@@ -65,14 +65,31 @@ def accuracy(label: ArrayLike, probability: NDArray) -> Weighted:
 
 
 def balanced_accuracy(label: ArrayLike, probability: NDArray) -> Weighted:
-    """Mean recall of the classes that occur."""
+    """Mean recall of the classes that occur, which is also the macro sensitivity of one class against the rest."""
     table = confusion_weights(label, probability)
+    return lambda weights: _mean_defined(_recall(table(weights)))
 
-    def weighted(weights: NDArray) -> NDArray[np.float64]:
-        counts = table(weights)
-        return _mean_defined(divide(np.diagonal(counts, axis1=1, axis2=2), counts.sum(2)))
 
-    return weighted
+def macro_specificity(label: ArrayLike, probability: NDArray) -> Weighted:
+    """Mean one-against-rest specificity of the classes that occur.
+
+    The specificity of a class is the share of the patients of other classes whose most probable class is another one.
+    For two classes the mean is the balanced accuracy, since each class's specificity is the recall of the other.
+    """
+    table = confusion_weights(label, probability)
+    return lambda weights: _mean_defined(_specificity(table(weights)))
+
+
+def second_class_sensitivity(label: ArrayLike, probability: NDArray) -> Weighted:
+    """Share of the patients of the second class whose most probable class it is."""
+    table = confusion_weights(label, probability)
+    return lambda weights: _recall(table(weights))[:, 1]
+
+
+def second_class_specificity(label: ArrayLike, probability: NDArray) -> Weighted:
+    """Share of the patients of the first of two classes whose most probable class it is."""
+    table = confusion_weights(label, probability)
+    return lambda weights: _recall(table(weights))[:, 0]
 
 
 def macro_f1(label: ArrayLike, probability: NDArray) -> Weighted:
@@ -149,7 +166,7 @@ def confusion(label: ArrayLike, probability: NDArray) -> NDArray[np.int64]:
 
 
 def per_class(label: ArrayLike, probability: NDArray, classes: list[str]) -> pd.DataFrame:
-    """Table with one row per class: patients, predicted, precision, recall, f1, auc."""
+    """Table with one row per class: patients, predicted, precision, recall, specificity, f1, auc."""
     table = confusion(label, probability)
     hits, true, predicted = table.diagonal(), table.sum(1), table.sum(0)
     n = len(np.asarray(label))
@@ -160,6 +177,7 @@ def per_class(label: ArrayLike, probability: NDArray, classes: list[str]) -> pd.
             "predicted": predicted,
             "precision": divide(hits, predicted),
             "recall": divide(hits, true),
+            "specificity": divide(n - true - predicted + hits, n - true),
             "f1": divide(2 * hits, true + predicted),
             "auc": [estimate(class_auc(label, probability, c), n) for c in range(len(classes))],
         }
@@ -180,6 +198,18 @@ def looks_ordered(classes: list[str]) -> bool:
         steps.append(number)
         heads.add(head.lower())
     return len(classes) >= 3 and len(heads) == 1 and steps == sorted(set(steps))
+
+
+def _recall(counts: NDArray) -> NDArray[np.float64]:
+    """(R, C) recall of each class from confusion tables (R, C, C); NaN for a class without patients."""
+    return divide(np.diagonal(counts, axis1=1, axis2=2), counts.sum(2))
+
+
+def _specificity(counts: NDArray) -> NDArray[np.float64]:
+    """(R, C) specificity of each class; NaN for a class without patients, or to which all patients belong."""
+    true, predicted, hits = counts.sum(2), counts.sum(1), np.diagonal(counts, axis1=1, axis2=2)
+    others = true.sum(1, keepdims=True) - true
+    return divide(others - (predicted - hits), np.where(true > 0, others, 0))
 
 
 def _agreement(counts: NDArray) -> NDArray[np.float64]:

@@ -108,6 +108,9 @@ def _censoring(fold: FoldPredictions) -> CensoringCurve:
 CLASS_METRICS: dict[str, Callable[[ArrayLike, NDArray], Weighted]] = {
     "accuracy": classification.accuracy,
     "balanced_accuracy": classification.balanced_accuracy,
+    "specificity_macro": classification.macro_specificity,
+    "sensitivity": classification.second_class_sensitivity,
+    "specificity": classification.second_class_specificity,
     "f1_macro": classification.macro_f1,
     "kappa_quadratic": classification.quadratic_kappa,
     "ece": classification.calibration_error,

@@ -31,7 +31,7 @@ def out_of_fold(results: Mapping[str, Sequence[FoldResult]]) -> pd.DataFrame:
         for result in folds:
             run = result.run
             keys = {"model": name, "fold": run.fold, "repeat": run.repeat, "seed": run.seed}
-            table = _on_days(result.predictions, days)
+            table = _on_days(result.evaluation.predictions, days)
             tables.append(table.assign(**keys)[[*keys, *table]])
     table = pd.concat(tables, ignore_index=True)
     never_reached = [name for name in table if name.startswith("survival_") and table[name].isna().all()]
@@ -39,7 +39,9 @@ def out_of_fold(results: Mapping[str, Sequence[FoldResult]]) -> pd.DataFrame:
 
 
 def _common_days(results: Mapping[str, Sequence[FoldResult]]) -> list[float]:
-    evaluated = {day for folds in results.values() for result in folds for day in result.context.get("horizons") or ()}
+    evaluated = {
+        day for folds in results.values() for result in folds for day in result.evaluation.context.get("horizons") or ()
+    }
     return sorted({*HORIZONS, *map(float, evaluated)})
 
 

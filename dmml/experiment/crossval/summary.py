@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,11 @@ from numpy.typing import NDArray
 
 from dmml.atomic_files import atomic_write, write_json
 from dmml.errors import InputError
+from dmml.evaluation import interval_settings
 from dmml.evaluation.bootstrap import holm, resamples, weighted_difference, weighted_interval
 from dmml.evaluation.crossval.outlying_folds import outlying_folds
-from dmml.evaluation.endpoints import Endpoint
-from dmml.evaluation.endpoints.find import endpoint_of
-from dmml.evaluation.evaluate import MetricEntry, evaluate
-from dmml.evaluation.predictions import read_predictions
-from dmml.evaluation.result_folders import read_context
+from dmml.evaluation.evaluation_result import Evaluation, read_evaluation
+from dmml.evaluation.result_folders import ResultFolder
 from dmml.evaluation.statistics.pooled import FoldPredictions, corrected_resampled_p
 from dmml.evaluation.statistics.weighted import Weighted
 from dmml.experiment.crossval.models import JOINED, needs_of, pairs
@@ -31,46 +28,29 @@ from dmml.experiment.crossval.plan import CrossvalPlan, FoldRun
 
 @dataclass(frozen=True)
 class FoldResult:
-    """Predictions of one fold's model, and their evaluation.
+    """One fold's model on its outer test patients.
 
     Attributes:
         run: The fold, with its repeat and seed.
-        predictions: Predictions of its outer test patients.
-        context: What was fitted on its training patients.
+        evaluation: Predictions of its outer test patients, what was fitted on its training patients, and the metrics.
         patients: {part: number of patients} of `train`, `val` and `test`.
     """
 
     run: FoldRun
-    predictions: pd.DataFrame
-    context: dict[str, Any]
+    evaluation: Evaluation
     patients: dict[str, int]
-
-    @cached_property
-    def metrics(self) -> dict[str, MetricEntry]:
-        """Metrics as in `metrics.json`."""
-        return evaluate(self.predictions, self.context)
 
     def value(self, metric: str) -> float | None:
         """Value of a metric; None where it is undefined."""
-        entry = self.metrics.get(metric)
+        entry = self.evaluation.metrics.get(metric)
         return None if entry is None else entry["value"]
 
     def reason(self, metric: str) -> str:
         """Why a metric is undefined."""
-        entry = self.metrics.get(metric)
+        entry = self.evaluation.metrics.get(metric)
         if entry is None:
             return "too few training patients of this fold are at risk that late"
         return entry.get("reason", "undefined")
-
-    @cached_property
-    def with_outcome(self) -> pd.DataFrame:
-        """Rows with a known outcome."""
-        return self.endpoint.with_outcome(self.predictions)
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """What evaluation knows of the endpoint."""
-        return endpoint_of(self.context, self.predictions.columns)
 
     def part(self, row_of: Mapping[str, int]) -> FoldPredictions:
         """Return the fold as pooled metrics need it.
@@ -78,8 +58,9 @@ class FoldResult:
         Args:
             row_of: {patient: index among all patients}.
         """
-        index = self.with_outcome["patient_id"].map(row_of).to_numpy(int)
-        return self.endpoint.fold_part(index, self.predictions, self.context, self.metrics)
+        test = self.evaluation
+        index = test.with_outcome["patient_id"].map(row_of).to_numpy(int)
+        return test.endpoint.fold_part(index, test.predictions, test.context, test.metrics)
 
 
 def summarise(plan: CrossvalPlan) -> dict[str, Any]:
@@ -109,14 +90,14 @@ def summarise(plan: CrossvalPlan) -> dict[str, Any]:
 def _read(plan: CrossvalPlan, run: FoldRun, name: str) -> FoldResult:
     folder = plan.model_folder(run, name)
     done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-    return FoldResult(run, read_predictions(folder / "predictions.csv"), read_context(folder), done["patients"])
+    return FoldResult(run, read_evaluation(ResultFolder(folder, folder)), done["patients"])
 
 
 def _evaluate(plan: CrossvalPlan, results: Mapping[str, Sequence[FoldResult]]) -> dict[str, Any]:
     first = next(iter(results.values()))
-    endpoint = first[0].endpoint
+    endpoint, context = first[0].evaluation.endpoint, first[0].evaluation.context
     patients = pd.concat(
-        [result.with_outcome.assign(fold=result.run.fold, repeat=result.run.repeat) for result in first]
+        [result.evaluation.with_outcome.assign(fold=result.run.fold, repeat=result.run.repeat) for result in first]
     )
     ids = sorted(set(patients["patient_id"]))
     row_of = {patient: i for i, patient in enumerate(ids)}
@@ -124,8 +105,10 @@ def _evaluate(plan: CrossvalPlan, results: Mapping[str, Sequence[FoldResult]]) -
     freely = resamples(len(ids), _strata(patients, ids, [])) if endpoint.drawn_freely else counts
     parts = {name: [result.part(row_of) for result in folds] for name, folds in results.items()}
     content: dict[str, Any] = {
-        "cohort": first[0].context["cohort"],
-        **{key: first[0].context[key] for key in ("task", "endpoint") if key in first[0].context},
+        "cohort": context["cohort"],
+        **{key: context[key] for key in ("task", "endpoint") if key in context},
+        "level": interval_settings.LEVEL,
+        "resamples": interval_settings.RESAMPLES,
         "primary_metric": endpoint.primary,
         "patients": len(ids),
         "events": int(patients.drop_duplicates("patient_id")["event"].sum()) if endpoint.counts_events else None,
@@ -133,11 +116,14 @@ def _evaluate(plan: CrossvalPlan, results: Mapping[str, Sequence[FoldResult]]) -
         "models": {},
     }
     for name, folds in results.items():
-        metrics = dict.fromkeys(metric for result in folds for metric in result.metrics)
+        metrics = dict.fromkeys(metric for result in folds for metric in result.evaluation.metrics)
         content["models"][name] = {
             metric: _entry(metric, folds, parts[name], freely if metric in endpoint.drawn_freely else counts)
             for metric in metrics
+            if metric not in endpoint.stratified_by_fold
         }
+    for metric in sorted(endpoint.stratified_by_fold):
+        content[metric] = {name: _stratified(metric, folds) for name, folds in results.items()}
     if plan.baselines:
         needs = needs_of(plan.baselines)
         content["baselines"] = {
@@ -157,7 +143,7 @@ def _outlying(metric: str, results: Mapping[str, Sequence[FoldResult]]) -> list[
         for name, folds in results.items()
         if not name.endswith(JOINED)
         for fold in outlying_folds(
-            [result.run._asdict() for result in folds], [result.metrics[metric] for result in folds]
+            [result.run._asdict() for result in folds], [result.evaluation.metrics[metric] for result in folds]
         )
     ]
 
@@ -167,13 +153,13 @@ def _added(results: Mapping[str, Sequence[FoldResult]]) -> dict[str, dict[str, A
 
     Only the first repeat and seed count, because a patient must count once.
     """
-    kept = {name: [t for t in folds if t.run.repeat == t.run.seed == 0] for name, folds in results.items()}
-    endpoint, context = kept["clinical"][0].endpoint, kept["clinical"][0].context
-    names = [name for name in kept if name != "clinical" and not name.endswith(JOINED)]
-    clinical = _each_once(kept["clinical"])
+    first = results["clinical"][0].evaluation
+    endpoint, context = first.endpoint, first.context
+    names = [name for name in results if name != "clinical" and not name.endswith(JOINED)]
+    clinical = [table for table, _ in _each_once(results["clinical"])]
     tests: dict[str, dict[str, Any]] = {}
     for name in names:
-        test = endpoint.added_value(clinical, _each_once(kept[name]), context)
+        test = endpoint.added_value(clinical, [table for table, _ in _each_once(results[name])], context)
         if test is None:
             return None
         tests[name] = dict(test)
@@ -181,14 +167,25 @@ def _added(results: Mapping[str, Sequence[FoldResult]]) -> dict[str, dict[str, A
     return {name: test | {"p_holm": _number(p)} for (name, test), p in zip(tests.items(), adjusted, strict=True)}
 
 
-def _each_once(folds: Sequence[FoldResult]) -> list[pd.DataFrame]:
-    """List the rows with a known outcome, fold by fold; a patient results in several folds counts in the first one."""
+def _each_once(folds: Sequence[FoldResult]) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """List the rows with a known outcome of the first repeat and seed, fold by fold, with the context of the fold.
+
+    A patient whom several folds tested counts in the first one.
+    """
     seen: set[str] = set()
-    tables = []
+    parts = []
     for result in folds:
-        tables.append(result.with_outcome[~result.with_outcome["patient_id"].isin(seen)])
-        seen |= set(result.with_outcome["patient_id"])
-    return [table for table in tables if len(table)]
+        if result.run.repeat == result.run.seed == 0:
+            rows = result.evaluation.with_outcome
+            parts.append((rows[~rows["patient_id"].isin(seen)], result.evaluation.context))
+            seen |= set(rows["patient_id"])
+    return [(rows, context) for rows, context in parts if len(rows)]
+
+
+def _stratified(metric: str, folds: Sequence[FoldResult]) -> dict[str, Any]:
+    """Return a metric that is computed with a stratum per fold, with its values in the folds."""
+    over_folds = folds[0].evaluation.endpoint.over_folds(metric, _each_once(folds))
+    return {**over_folds, "folds": [result.value(metric) for result in folds]}
 
 
 def _strata(patients: pd.DataFrame, ids: list[str], outcome: list[str]) -> NDArray[np.int64]:
@@ -215,7 +212,7 @@ def _entry(
         if value is not None:
             by_fold.setdefault((result.run.repeat, result.run.fold), []).append(value)
     defined = [float(np.mean(of_seeds)) for of_seeds in by_fold.values()]
-    pooled = weighted_interval(folds[0].endpoint.pooled(metric, parts), counts)
+    pooled = weighted_interval(folds[0].evaluation.endpoint.pooled(metric, parts), counts)
     content: dict[str, Any] = {
         "folds": values,
         "mean": _number(np.mean(defined)) if defined else None,
@@ -235,7 +232,7 @@ def _paired(
     """Compare pooled metrics on the same resamples of patients; the primary comparison is not in Holm's family."""
     primary, others = pairs(list(results))
     pooled: dict[str, Weighted] = {
-        name: results[name][0].endpoint.pooled(metric, folds) for name, folds in parts.items()
+        name: results[name][0].evaluation.endpoint.pooled(metric, folds) for name, folds in parts.items()
     }
     rows = []
     for a, b in ([primary] if primary else []) + others:

@@ -12,6 +12,7 @@ from lifelines.statistics import multivariate_logrank_test
 
 from dmml.commands import report as command
 from dmml.errors import InputError
+from dmml.evaluation import interval_settings
 from dmml.evaluation.crossval.model_names import MODELS, inputs_of
 from dmml.evaluation.crossval.plots import calibrations_of, models_by_metric, models_with_curves, risk_group_plot
 from dmml.evaluation.crossval.report import write_crossval_report
@@ -115,6 +116,56 @@ def test_the_summary_names_the_best_model_and_what_each_input_adds(folder):
     assert sentences[4].endswith("(resampled t-test p = 0.40).")
     assert "give no reason to prefer the network" in sentences[5]
     assert "the p values of the 2 others are adjusted by Holm's method" in sentences[-1]
+
+
+def with_hazard_ratios(**more):
+    """The same results with a hazard ratio of every model, of which one is undefined."""
+    crossval = content() | more
+    ratio = {"value": 2.345, "low": 1.21, "high": 4.56, "p": 0.0117, "n": 90, "events": 47, "folds": [2.0, None, 3.0]}
+    crossval["hazard_ratio"] = dict.fromkeys(crossval["models"], ratio)
+    undefined = {"value": None, "low": None, "high": None, "n": 90, "events": 47, "folds": [None] * FOLDS}
+    crossval["hazard_ratio"]["clinical"] = undefined | {"reason": "all 90 patients are at low risk"}
+    return crossval
+
+
+def write_medians(folder):
+    """The median risk of each fold's training patients, for every model."""
+    for model in content()["models"]:
+        write_contexts(folder, model, [{"median_risk": -7.0 + 100 * fold} for fold in range(FOLDS)])
+
+
+def test_hazard_ratios_are_shown_with_the_risk_groups_and_are_absent_from_earlier_results(tmp_path, make):
+    crossval = with_hazard_ratios()
+    folder = write_crossval(tmp_path / "cv", make.cohort(90, seed=5), crossval)
+    write_medians(folder)
+    page = Page(write_crossval_report(folder).read_text()).check()
+    [table] = [t for t in page.tables if t["caption"].startswith("Hazard ratio of high against low risk, each fold")]
+    rows = {row[0]: row[1:] for row in table["rows"][1:]}
+    assert len(rows) == len(crossval["models"])
+    assert next(row for name, row in rows.items() if "teacher" in name) == ["2.35", "1.21–4.56", "0.012", "90", "47"]
+    clinical = next((name, row) for name, row in rows.items() if "all 90 patients are at low risk" in name)
+    assert clinical[1] == ["—", "", "", "90", "47"]
+    assert "hazard ratio 2.35 (1.21 to 4.56)" in page.text  # in the plots
+    assert "by Cox regression: 2.35 (95 % interval 1.21 to 4.56, p = 0.012)" in page.text
+    assert "No hazard ratio is given: all 90 patients are at low risk" in page.text
+    old = write_crossval(tmp_path / "old", make.cohort(90, seed=5))
+    write_medians(old)
+    without = Page(write_crossval_report(old).read_text()).check()
+    assert "azard ratio" not in without.text
+    assert "divided within each fold at the median risk" in without.text
+
+
+def test_the_page_has_the_level_and_the_resamples_that_the_results_record(tmp_path, make):
+    folder = write_crossval(tmp_path / "cv", make.cohort(90, seed=5), with_hazard_ratios(level=0.8, resamples=300))
+    write_medians(folder)
+    text = Page(write_crossval_report(folder).read_text()).check().text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "80 % interval" in text
+    assert "95 %" not in text
+    assert "300 patient-bootstrap resamples" in text
+    assert interval_settings.LEVEL == 0.95
+    old = write_crossval(tmp_path / "old", make.cohort(90, seed=5))
+    assert read_crossval(old).level == 0.95
+    assert "95 % interval" in Page(write_crossval_report(old).read_text()).text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_the_summary_distinguishes_a_better_fit_from_a_better_concordance(tmp_path, make):

@@ -25,6 +25,7 @@ def test_every_metric_equals_that_of_scikit_learn(classes):
     expected = {
         ours.accuracy: sk.accuracy_score(label, predicted),
         ours.balanced_accuracy: sk.balanced_accuracy_score(label, predicted),
+        ours.macro_specificity: np.mean([sk.recall_score(label != c, predicted != c) for c in range(classes)]),
         ours.macro_f1: sk.f1_score(label, predicted, average="macro"),
         ours.quadratic_kappa: sk.cohen_kappa_score(label, predicted, weights="quadratic"),
         ours.macro_auc: sk.roc_auc_score(label, probability, multi_class="ovr")
@@ -36,11 +37,56 @@ def test_every_metric_equals_that_of_scikit_learn(classes):
     assert (ours.confusion(label, probability) == sk.confusion_matrix(label, predicted)).all()
 
 
+def loop_specificity(label, predicted, weights):
+    """Mean over the classes with patients of the share of the others that are not taken for the class."""
+    values = []
+    for c in sorted(set(label[weights > 0].tolist())):
+        others = weights[label != c].sum()
+        if others:
+            values.append(weights[(label != c) & (predicted != c)].sum() / others)
+    return np.mean(values) if values else np.nan
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_specificity_of_every_resample_is_that_of_a_loop(classes):
+    label, probability = draw(40, classes)
+    generator = np.random.default_rng(5)
+    weights = generator.multinomial(40, np.full(40, 1 / 40), 30).astype(float)
+    weights[0, label == 0] = 0  # a class without patients in a resample
+    weights[1, label != 1] = 0  # a resample of a single class
+    values = ours.macro_specificity(label, probability)(weights)
+    expected = [loop_specificity(label, probability.argmax(1), row) for row in weights]
+    assert values == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(values[1])
+    # A constant answer is right about all classes but one.
+    constant = np.tile(np.eye(classes)[0], (40, 1))
+    assert estimate(ours.macro_specificity(label, constant), 40) == pytest.approx(1 - 1 / classes)
+
+
+def test_two_classes_have_a_sensitivity_and_a_specificity_whose_mean_is_the_balanced_accuracy():
+    label, probability = draw(classes=2)
+    n, predicted = len(label), probability.argmax(1)
+    sensitivity, specificity, balanced, macro = (
+        estimate(metric(label, probability), n)
+        for metric in (
+            ours.second_class_sensitivity,
+            ours.second_class_specificity,
+            ours.balanced_accuracy,
+            ours.macro_specificity,
+        )
+    )
+    assert sensitivity == pytest.approx(sk.recall_score(label, predicted))
+    assert specificity == pytest.approx(sk.recall_score(label, predicted, pos_label=0))
+    assert balanced == pytest.approx((sensitivity + specificity) / 2)
+    assert macro == pytest.approx(balanced)  # so this one is not reported for two classes
+
+
 def test_a_weight_counts_as_a_repetition():
     label, probability = draw()
     counts = np.random.default_rng(1).multinomial(len(label), np.full(len(label), 1 / len(label)))[None]
     drawn = np.repeat(np.arange(len(label)), counts[0])
-    for metric in (ours.macro_auc, ours.macro_f1, ours.balanced_accuracy, ours.quadratic_kappa):
+    metrics = (ours.macro_auc, ours.macro_f1, ours.balanced_accuracy, ours.macro_specificity, ours.quadratic_kappa)
+    for metric in metrics:
         repeated = estimate(metric(label[drawn], probability[drawn]), len(drawn))
         assert metric(label, probability)(counts.astype(np.float32))[0] == pytest.approx(repeated, rel=1e-5)
 
@@ -69,6 +115,10 @@ def test_an_absent_class_is_left_out_and_a_single_class_is_undefined():
     table = ours.per_class(label, probability, ["a", "b", "c"])
     assert table["patients"].tolist() == [(label == 0).sum(), (label == 1).sum(), 0]
     assert np.isnan(table["recall"][2])
+    predicted = probability.argmax(1)
+    assert table["specificity"].tolist() == pytest.approx(
+        [np.mean(predicted[label != c] != c) for c in range(3)]  # the absent class has patients of other classes
+    )
     assert np.isnan(table["auc"][2])
 
 

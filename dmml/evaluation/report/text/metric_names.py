@@ -13,9 +13,26 @@ METRIC_NAMES = {
     "c_index": ("Concordance (Harrell)", _HIGHER),
     "c_index_ipcw": ("Concordance, censoring-weighted (Uno)", _HIGHER),
     "ibs": ("Integrated Brier score", "lower is better"),
+    "hazard_ratio": (
+        "Hazard ratio, high against low risk",
+        "1 = no difference; cut at the training patients' median risk, interval and p by Cox regression",
+    ),
     "auc": ("AUC, macro one-against-rest", _HIGHER),
     "accuracy": ("Accuracy", "higher is better"),
-    "balanced_accuracy": ("Balanced accuracy", "higher is better"),
+    "balanced_accuracy": (
+        "Balanced accuracy",
+        "the macro sensitivity: mean over classes of the share of a class's patients that are recognised; higher is better",
+    ),
+    "specificity_macro": (
+        "Specificity, macro",
+        "mean over classes of the share of all other patients that are not taken for the class; a model that always gives "
+        "the same answer reaches 1 − 1 / number of classes",
+    ),
+    "sensitivity": ("Sensitivity for the second class", "share of its patients that are recognised; higher is better"),
+    "specificity": (
+        "Specificity for the second class",
+        "share of the other patients that are not taken for it; higher is better",
+    ),
     "f1_macro": ("F1, macro", "higher is better"),
     "kappa_quadratic": ("Kappa, quadratic", "higher is better, 0 is chance"),
     "ece": ("Expected calibration error", "lower is better; imprecise with few patients, and so is its interval"),
