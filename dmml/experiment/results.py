@@ -16,6 +16,7 @@ from dmml.evaluation.caveats import OVERLAP, overlap_text, transductive_text
 from dmml.evaluation.evaluation_result import Evaluation, evaluation_of
 from dmml.evaluation.predictions import write_table
 from dmml.experiment.attention_maps import write_maps
+from dmml.experiment.gene_correlations import write_gene_correlations
 from dmml.experiment.program_table import program_rows
 from dmml.experiment.result_context import ResultOrigin, result_context, table_hashes, tested_fold
 from dmml.experiment.run_folder import now
@@ -59,7 +60,7 @@ def write_test(
 
     folder = origin.checkpoint.check_result("test", str(data.name), tested_fold(data))
     # Files of an earlier test must never lie next to this test's context, even if the disk fills up in between.
-    for name in ("predictions.csv", "programs.csv", "metrics.json", "report.html"):
+    for name in ("predictions.csv", "programs.csv", "gene_correlations.csv", "metrics.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
     context = result_context(origin, model, data, folder)
     write_json(folder / "context.json", context)
@@ -70,6 +71,7 @@ def write_test(
     evaluation = evaluation_of(folder, origin.checkpoint.run, collected.rows, context)
     if inputs is not None:
         write_shift(evaluation, inputs, model, data)
+        write_gene_correlations(evaluation, inputs, model, data)
     write_calibration(evaluation)
     write_recalibration(evaluation, data.recalibrate)
     _log_metrics(evaluation, write_evaluation(evaluation))

@@ -29,6 +29,7 @@ from recomputed import (
     survival_metrics,
     survival_on,
 )
+from scipy.stats import false_discovery_control, pearsonr
 
 from dmml.__main__ import main
 from dmml.training.checkpointing.packing import unpack
@@ -160,6 +161,45 @@ def test_the_censoring_distribution_and_the_cut_are_from_training_patients_only(
     assert [(group["n"], group["events"]) for group in log_rank_test["groups"]] == [
         (int((high == side).sum()), int(event[high == side].sum())) for side in (False, True)
     ]
+
+
+def check_gene_correlations(folder, journey, sixty, checkpoint):
+    """`gene_correlations.csv` from the RNA table, the checkpoint's statistics of training patients, and the risk."""
+    fitted = unpack(torch.load(journey.best(checkpoint), weights_only=True)["hyper_parameters"]["fitted"])
+    raw = pd.read_parquet(sixty / "expression.parquet").set_index("patient_id")
+    risk = pd.read_csv(folder / "predictions.csv", dtype={"patient_id": str}).set_index("patient_id")["risk"]
+    with_rna = [patient for patient in risk.index if patient in raw.index]
+    table = pd.read_csv(folder / "gene_correlations.csv")
+    assert set(table["score"]) == {"risk"}
+    for subspace in ("tumor", "tme"):
+        kept = fitted["gene_statistics"][subspace]
+        z = ((np.log2(raw.loc[with_rna, kept["genes"]] + 1) - kept["mean"]) / kept["std"]).clip(-3, 3)
+        rows = table[table["subspace"] == subspace].set_index("gene")
+        assert sorted(rows.index) == sorted(kept["genes"])
+        for gene in kept["genes"][::9]:
+            expected = pearsonr(z[gene], risk[with_rna])
+            assert rows.loc[gene, "n"] == len(with_rna)
+            assert rows.loc[gene, "r"] == pytest.approx(expected.statistic, abs=1e-4)
+            limits = expected.confidence_interval(0.95)
+            assert (rows.loc[gene, "low"], rows.loc[gene, "high"]) == pytest.approx(tuple(limits), abs=1e-4)
+            assert rows.loc[gene, "p"] == pytest.approx(expected.pvalue, rel=0.01, abs=1e-6)
+    once = table.drop_duplicates("gene")
+    assert once["q"].tolist() == pytest.approx(false_discovery_control(once["p"]).tolist())
+    assert table.groupby("gene")["q"].nunique().max() == 1
+    text = Page((folder / "report.html").read_text()).check().text
+    assert "Genes and the prediction" in text
+    assert f"{len(with_rna)} " in text
+
+
+def test_the_correlations_of_genes_with_the_risk_are_recomputed(journey, sixty, survival, tmp_path):
+    check_gene_correlations(survival[0], journey, sixty, "teacher")
+    # A student reads no RNA, but the genes of its cohort are correlated with its risk as well.
+    student, _ = results_of(journey, sixty, journey.best("student"), "sixty", tmp_path)
+    check_gene_correlations(student, journey, sixty, "student")
+    without, _ = results_of(journey, sixty, journey.best("student"), "sixty", tmp_path, expression=None)
+    assert without == student
+    assert not (without / "gene_correlations.csv").exists()
+    assert "Genes and the prediction" not in (without / "report.html").read_text()
 
 
 def test_every_number_of_the_calibration_is_recomputed(sixty, survival):

@@ -172,6 +172,11 @@ class Endpoint:
         name = next(str(name) for name in rest if pd.api.types.is_numeric_dtype(rest[name]))
         return name, rest[name].to_numpy(float)
 
+    def scores(self, predictions: pd.DataFrame, context: Context) -> dict[str, NDArray[np.float64]]:
+        """Return {name: (n,) values} of the numbers that genes are correlated with; by default that of `score`."""
+        name, values = self.score(predictions, context)
+        return {name: values}
+
     def plots(self, evaluation: Evaluation) -> list[Plot]:
         """Draw the plots of a test, of which at least one patient has a known outcome."""
         return []

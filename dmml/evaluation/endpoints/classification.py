@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from dmml.evaluation.statistics.weighted import Weighted
 
 
+TINY = 1e-6
+"""Smallest probability whose log odds are finite here"""
+
+
 class ClassificationEndpoint(Endpoint):
     """One of several classes; models are compared by the macro one-against-rest AUC."""
 
@@ -78,6 +82,17 @@ class ClassificationEndpoint(Endpoint):
         """Return the probability of the last class, which is the highest grade of ordered ones."""
         last = class_names(predictions, context)[-1]
         return f"probability of {last}", predictions[f"prob_{last}"].to_numpy(float)
+
+    def scores(self, predictions: pd.DataFrame, context: Context) -> dict[str, NDArray[np.float64]]:
+        """Return the log odds of each class against all others; of two classes, those of the second one.
+
+        Log odds are on the scale of the logits, to which a model adds its parts. A probability is squeezed near 0 and
+        1, so that its correlations would depend on how sure the model is.
+        """
+        names = class_names(predictions, context)
+        columns = names[1:] if len(names) == 2 else names
+        probabilities = {name: predictions[f"prob_{name}"].to_numpy(float).clip(TINY, 1 - TINY) for name in columns}
+        return {f"log odds of {name}": np.log(p) - np.log1p(-p) for name, p in probabilities.items()}
 
     def plots(self, evaluation: Evaluation) -> list[Plot]:
         """Draw the confusion table, ROC curves and reliability."""

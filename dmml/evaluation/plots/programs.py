@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dmml.evaluation.genes.programs import Program
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.style import MUTED, SUBSPACE_COLOR, new_figure, style
-from dmml.evaluation.programs import Program
 from dmml.evaluation.report.formatting import minus_signs
 
 SUBSPACE_NAMES = {"tumor": "tumor", "tme": "TME"}

@@ -10,11 +10,14 @@ import numpy as np
 from dmml.errors import InputError
 from dmml.evaluation import interval_settings
 from dmml.evaluation.evaluation_result import Evaluation
+from dmml.evaluation.genes.correlations import read_gene_correlations
+from dmml.evaluation.genes.programs import Program, read_programs
+from dmml.evaluation.plots.gene_correlations import gene_correlations_plot
 from dmml.evaluation.plots.programs import SUBSPACE_NAMES, programs_plot
 from dmml.evaluation.plots.shift import shift_plot
-from dmml.evaluation.programs import Program, read_programs
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
 from dmml.evaluation.report.formatting import horizon_name, number
+from dmml.evaluation.report.gene_tables import gene_sentences, strongest_genes_table
 from dmml.evaluation.report.section import Section
 from dmml.evaluation.report.tables import Cell, Table, defined, estimate_cell, interval, value_cell
 from dmml.evaluation.report.text.metric_names import metric_name
@@ -24,6 +27,8 @@ from dmml.evaluation.statistics.calibration import MIN_GROUP_SIZE
 
 MAX_PROGRAMS = 60
 """Maximum number of programs in the table."""
+MAX_SCORES = 4
+"""Maximum number of scores, such as classes, whose correlations with genes are drawn; the file has all of them."""
 _CALIBRATION = {
     "predicted": "predicted event-free",
     "slope": "calibration slope",
@@ -168,11 +173,28 @@ def _program_table(programs: list[Program], prediction: str) -> Table:
     return Table(f"Programs and their rank correlations{more}", columns, rows, frozenset({2, 3, 4}), wide=True)
 
 
+def gene_section(evaluation: Evaluation) -> Section | None:
+    """Correlation of each gene with the prediction; None without RNA, and for tests of an earlier dmml."""
+    table = read_gene_correlations(evaluation.folder)
+    if table is None:
+        return None
+    scores = list(dict.fromkeys(table["score"]))[:MAX_SCORES]
+    plots, tables = [], []
+    for number_of_score, score in enumerate(scores, start=1):
+        rows = table[(table["score"] == score) & table["r"].notna()]
+        if len(rows):
+            name = f"gene_correlations_{number_of_score}" if len(scores) > 1 else "gene_correlations"
+            plots.append(gene_correlations_plot(rows, score, name))
+            tables.append(strongest_genes_table(rows, score))
+    return Section("Genes and the prediction", gene_sentences(table, evaluation), plots, tables)
+
+
 SECTIONS: tuple[Callable[[Evaluation], Section | None], ...] = (
     calibration_section,
     shift_section,
     recalibration_section,
     program_section,
+    gene_section,
 )
 """Sections of every test, in their order. A function returns None where it has nothing to show."""
 

@@ -52,8 +52,13 @@ def hazard_ratio(time: ArrayLike, event: ArrayLike, is_high: ArrayLike, strata: 
     high = np.asarray(is_high, bool)
     stratum = np.zeros(len(times)) if strata is None else np.asarray(strata)
     if reason := _why_undefined(times, events, high, stratum):
-        return HazardRatio(*[float("nan")] * 4, reason)
+        return _undefined(reason)
     return _fit(pd.DataFrame({"time": times, "event": events, "high": high.astype(float), "stratum": stratum}))
+
+
+def _undefined(reason: str) -> HazardRatio:
+    nan = float("nan")
+    return HazardRatio(nan, nan, nan, nan, reason)
 
 
 def _fit(table: pd.DataFrame) -> HazardRatio:
@@ -68,7 +73,7 @@ def _fit(table: pd.DataFrame) -> HazardRatio:
             fitter = CoxPHFitter(alpha=interval_settings.alpha())
             fitted = fitter.fit(columns, "time", "event", strata=strata, fit_options=_PRECISION)
     except (ConvergenceError, ValueError, np.linalg.LinAlgError):
-        return HazardRatio(*[float("nan")] * 4, "the Cox regression did not converge")
+        return _undefined("the Cox regression did not converge")
     low, high = np.exp(fitted.confidence_intervals_.loc["high"])
     return HazardRatio(
         float(fitted.hazard_ratios_["high"]), float(low), float(high), float(fitted.summary["p"]["high"])

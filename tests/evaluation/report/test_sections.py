@@ -14,9 +14,9 @@ from dmml.evaluation.bootstrap import paired_difference
 from dmml.evaluation.comparison import across_cohorts, adjusted
 from dmml.evaluation.evaluation_result import read_evaluation
 from dmml.evaluation.examples import MIN_PAIRS, choose_examples
+from dmml.evaluation.genes.programs import read_programs, spearman
 from dmml.evaluation.plots.forest import differences_forest
 from dmml.evaluation.plots.survival import kaplan_meier_plot
-from dmml.evaluation.programs import read_programs, spearman
 from dmml.evaluation.report.build import write_evaluation, write_report
 from dmml.evaluation.report.sections import sections_of
 from dmml.evaluation.report.text.findings import cohort_change_sentences
