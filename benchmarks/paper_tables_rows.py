@@ -8,7 +8,7 @@ PAPER_METRICS = {
     "auc": ("AUC", "auc"),
     "accuracy": ("accuracy", "accuracy"),
     "sensitivity": ("sensitivity", "balanced_accuracy"),  # the mean recall over classes, under its other name
-    "specificity": ("specificity", "specificity"),
+    "specificity": ("specificity", "specificity_macro"),
     "f1": ("F1", "f1_macro"),
     "c_index": ("C-index", "c_index"),
     "c_index_external": ("C-index, external", "c_index"),
