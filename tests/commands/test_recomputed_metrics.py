@@ -131,7 +131,7 @@ def test_every_number_of_a_survival_test_is_recomputed(sixty, survival):
     until = last_evaluated_day(rows, context)
     assert metrics["c_index_ipcw"]["tau"] == until
     assert metrics["hazard_ratio"]["p"] == pytest.approx(p, rel=1e-4)
-    value, low, high_end = (f"{number:.2f}" for number in ratio)
+    value, low, high_end = (f"{number:.2f}" if number < 10 else f"{number:.3g}" for number in ratio)
     assert f"hazard ratio {value} ({low} to {high_end})" in page.text  # in the plot of the risk groups
     assert (
         f"Hazard ratio of high against low risk by Cox regression: {value} (95 % interval {low} to {high_end}"

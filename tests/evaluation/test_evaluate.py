@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from lifelines.utils import concordance_index as lifelines_concordance
+from recomputed import hazard_ratio
 
 from dmml.errors import InputError
 from dmml.evaluation import metrics
@@ -97,7 +98,21 @@ def test_an_undefined_metric_is_null_with_a_reason(survival_test):
 
 def test_an_empty_context_is_sufficient(survival_test):
     table, _ = load(survival_test)
-    assert {"c_index", "c_index_ipcw", "ibs", "auc_365"} <= set(evaluate(table, {}))
+    result = evaluate(table, {})
+    assert {"c_index", "c_index_ipcw", "ibs", "auc_365", "hazard_ratio"} <= set(result)
+    assert "cut at the median risk of these patients" in result["hazard_ratio"]["note"]
+
+
+def test_the_hazard_ratio_is_cut_at_the_training_median_and_says_where_a_group_is_empty(survival_test):
+    table, context = load(survival_test)
+    for cut in (table["risk"].quantile(0.3), table["risk"].quantile(0.6)):
+        entry = evaluate(table, context | {"median_risk": cut})["hazard_ratio"]
+        expected = hazard_ratio(table["time"], table["event"], table["risk"] > cut)
+        assert [entry[name] for name in ("value", "low", "high", "p")] == pytest.approx(expected, rel=1e-4)
+        assert "note" not in entry
+    above = evaluate(table, context | {"median_risk": 1e9})["hazard_ratio"]
+    assert above["value"] is None
+    assert above["reason"].startswith("all 60 patients are at low risk")
 
 
 def test_kappa_is_a_class_metric_of_ordered_classes_only(tmp_path, make):
