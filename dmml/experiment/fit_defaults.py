@@ -26,6 +26,7 @@ SHORT_NAMES = {
     "NanGuard": "dmml.callbacks.nan_guard",
     "PaperFusion": "dmml.nn.paper.fusion",
     "ProgramTokenEncoder": "dmml.nn.paper.expression",
+    "PrototypeAggregator": "dmml.nn.paper.aggregator",
     "ReleasedExpressionEncoder": "dmml.nn.released_code.expression",
     "ReleasedFusion": "dmml.nn.released_code.fusion",
     "SubspaceStudent": "dmml.training.student",

@@ -46,6 +46,10 @@ MODELS = [
         "class_path": "SubspaceStudent",
         "init_args": {"aggregator": {"class_path": "TokenAggregator", "init_args": {"tissue_attention": True}}},
     },
+    {
+        "class_path": "SubspaceStudent",
+        "init_args": {"n_merged": 2, "aggregator": {"class_path": "PrototypeAggregator"}},
+    },
 ]
 """Sections of models that name every class of dmml that is part of one"""
 TRAINER = {

@@ -5,15 +5,8 @@ import torch
 from batches import make_bag, shuffle_bag
 
 from dmml.functional.aggregation import dpc_knn
-from dmml.nn.merger import (
-    MAX_POINTS,
-    WINDOW,
-    _curve_index,
-    _originals,
-    cluster_tissue,
-    merge_informative,
-    neighbourhood_order,
-)
+from dmml.nn.merger import MAX_POINTS, WINDOW, cluster_tissue, merge_informative
+from dmml.nn.neighbourhood import curve_index_of, neighbourhood_order, originals_of
 from dmml.types import Bag
 
 
@@ -114,11 +107,11 @@ def test_tiles_of_two_slides_at_one_position_are_not_taken_for_copies_by_chance(
     bag = make_bag([2 * n], 8)
     position = bag.position[:, :n].repeat(1, 2, 1)
     slide = torch.arange(2 * n).ge(n).long().unsqueeze(0)
-    curve_index = _curve_index(Bag(bag.features, position, bag.mask, slide))
+    curve_index = curve_index_of(Bag(bag.features, position, bag.mask, slide))
     points = torch.randn(1, 2 * n, 8)
-    assert torch.equal(_originals(points, curve_index), torch.arange(2 * n).unsqueeze(0))
+    assert torch.equal(originals_of(points, curve_index), torch.arange(2 * n).unsqueeze(0))
     points[:, n : n + 5] = points[:, :5] * (1 + 1e-6)
-    originals = _originals(points, curve_index)
+    originals = originals_of(points, curve_index)
     assert (originals == torch.arange(2 * n)).sum() == 2 * n - 5
     pairs = originals[0, :5], originals[0, n : n + 5]
     assert torch.equal(*pairs)

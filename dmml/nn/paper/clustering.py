@@ -1,0 +1,57 @@
+"""Clusters of the paper's student: density peaks among all tokens of a patient, in linear time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dmml.functional.aggregation import DEFAULT_SCORE, PeakScore, dpc_knn
+from dmml.functional.padding import clear_padding
+from dmml.nn.neighbourhood import curve_index_of, gather_rows, order_by_slide, originals_of
+from dmml.types import Bag
+
+
+@torch.compiler.disable  # The number of candidates depends on the number of tokens: every length would compile anew.
+def cluster_around_peaks(
+    tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5, score: PeakScore = DEFAULT_SCORE, max_candidates: int = 1024
+) -> Tensor:
+    """Find density peaks, and let every token join the nearest one.
+
+    A patient with at most `max_candidates` tokens is clustered exactly, as by `dpc_knn`. For a larger one, peaks are
+    sought among as many candidates, which are evenly spaced along the curve of `neighbourhood_order` and so over the
+    tissue; the cost then grows linearly with the tokens. `cluster_tissue`, which merges windows of neighbours round by
+    round, is made for many clusters: where there are two, a single outlying token is often one of them, because after
+    some rounds it counts as much as a point that represents a hundred tokens.
+
+    Args:
+        tokens: (B, N, d).
+        bag: Mask, positions and slides of the tokens.
+        n_clusters: Number of clusters K.
+        k: Number of neighbours that determine the density.
+        score: See `dpc_knn`.
+        max_candidates: Largest number of tokens among which peaks are sought; the cost grows with its square.
+
+    Returns:
+        (B, N) int64, cluster of each token; −1 for masked tokens and for all but one of several copies. If a patient
+        has fewer than K tokens, each token is a cluster.
+
+    Source: eqs. 10–11 of the paper, which clusters all tokens at once; see `dpc_knn`.
+    """
+    if not tokens.shape[1]:
+        return bag.mask.long()  # (B, 0)
+    with torch.no_grad():
+        points, curve_index = clear_padding(tokens.detach().float(), bag.mask), curve_index_of(bag)
+        index = torch.arange(points.shape[1], device=points.device)
+        is_clustered = bag.mask & (originals_of(points, curve_index) == index)
+        order = order_by_slide(curve_index, bag, is_clustered)
+        n_tokens = is_clustered.sum(1, keepdim=True)
+        place = index[:max_candidates].unsqueeze(0)  # (1, L)
+        evenly_spaced = (2 * place + 1) * n_tokens // (2 * place.shape[1])
+        rows = order.gather(1, torch.where(n_tokens > place.shape[1], evenly_spaced, place))
+        candidates = gather_rows(points, rows)
+        _, centres = dpc_knn(candidates, place < n_tokens, n_clusters, k, score)  # (B, K), −1 = none
+        peaks = gather_rows(candidates, centres.clamp_min(0))
+        # Cluster by cluster, because a product of all tokens and peaks would not see that two peaks are equal.
+        distance = torch.stack([(points - peak.unsqueeze(1)).square().sum(2) for peak in peaks.unbind(1)], 2)
+        distance = distance.masked_fill((centres < 0).unsqueeze(1), float("inf"))
+        return distance.min(2).indices.masked_fill(~is_clustered, -1)
