@@ -32,7 +32,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "results"
 
 
 class Result(NamedTuple):
-    """One metric of a run, in per cent: over folds as the paper computes it, and over patients as dmml does.
+    """One metric of a run, in per cent (a hazard ratio as it is): over folds as the paper computes it, and over patients as dmml does.
 
     `mean` and `sd` are None for a single test, `low` and `high` where the interval is undefined.
     """
@@ -124,6 +124,9 @@ def _of_crossval(crossval: CrossvalResult, task: str, row: Counterpart) -> Resul
         pooled = entry["pooled"]
         ends = (_percent(pooled[end]) for end in ("value", "low", "high"))
         results[row.key, f"{task} {metric}"] = Result(*_over_folds(crossval, entry["folds"]), *ends)
+    ratio = (crossval.content.get("hazard_ratio") or {}).get(row.model)
+    if ratio is not None:
+        results[row.key, f"{task} hazard_ratio"] = Result(None, None, *(ratio[end] for end in ("value", "low", "high")))
     return results
 
 

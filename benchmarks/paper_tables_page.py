@@ -52,7 +52,7 @@ def page(facts: Mapping[str, Any], results: Mapping[tuple[str, str], Any], runs:
     lines += [PROTOCOL, "## The tables", "", *_legend(), ""]
     for table in facts["tables"]:
         lines += _table(table, facts["released_code"], results)
-    lines += _figures(facts)
+    lines += _figures(facts, results)
     lines += differences(facts)
     lines += claims(facts)
     return "\n".join(lines).rstrip() + "\n"
@@ -135,31 +135,35 @@ def _notes(table: str) -> list[str]:
     return ["", notes[table]] if table in notes else []
 
 
-def _figures(facts: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "### Figures 6, 7 and 8",
-        "",
-        "| what | paper | in dmml |",
-        "|---|---|---|",
-    ]
-    for name, (ratio, low, high) in facts["hazard_ratios"].items():
-        p = facts["hazard_ratios_p"][name]
+def _figures(facts: Mapping[str, Any], results: Mapping[tuple[str, str], Any]) -> list[str]:
+    lines = ["### Figures 6, 7 and 8", "", "| what | paper | dmml | in dmml |", "|---|---|---|---|"]
+    for key, (ratio, low, high) in facts["hazard_ratios"].items():
+        p = facts["hazard_ratios_p"][key]
+        of_run = results.get((key, "survival hazard_ratio"))
+        measured = "" if of_run is None else _ratio(of_run.value, of_run.low, of_run.high)
         lines.append(
-            f"| hazard ratio of the {name}'s high risk group, split at the median | {ratio} ({low}–{high}), p = {p:.1e}; "
-            "cohort, fold and number of patients not stated | `hazard_ratio` of the risk groups in the report, split at the "
-            "training patients' median |"
+            f"| {key}: hazard ratio of high against low risk | {_ratio(ratio, low, high)}, p = {p:.1e}; split at the median of "
+            f"patients that are not stated | {measured} | `hazard_ratio` in `crossval.json`; split at the training patients' "
+            "median risk of each fold |"
         )
-    maps = facts["prototype_maps"]
-    lines += [
-        f"| distilled student's clusters against IvyGAP's regions | Dice {maps['tumor dice']} and recall "
-        f"{maps['tumor recall']} of tumor, accuracy {maps['tme accuracy']:.2f} of TME; {maps['slides shown']} slides shown, number "
-        "evaluated not stated | maps of the prototypes by `dmml predict-slide`; IvyGAP's annotation is not part of dmml |",
-        f"| correlation of a gene with the malignancy score | best: PTTG1 {facts['gene_correlations']['tumor PTTG1']} (tumor), "
-        f"IFNGR2 {facts['gene_correlations']['tme IFNGR2']:.2f} (TME); the score is not defined | correlation of each gene with the "
-        "predicted risk in the report of a test |",
+    maps, genes = facts["prototype_maps"], facts["gene_correlations"]
+    return [
+        *lines,
+        f"| distilled: clusters against IvyGAP's regions | tumor: Dice {maps['tumor dice']:.2f}, recall "
+        f"{maps['tumor recall']:.2f}; TME: accuracy {maps['tme accuracy']:.2f}; {maps['slides shown']} slides shown, number "
+        "evaluated not stated | | the maps of prototypes that `dmml predict-slide` writes; IvyGAP's annotation is not part "
+        "of dmml |",
+        f"| teacher: correlation of a gene with the malignancy score | best: PTTG1 {genes['tumor PTTG1']:.2f} (tumor), IFNGR2 "
+        f"{genes['tme IFNGR2']:.2f} (TME); the score is not defined | | correlation of each gene with the predicted risk, in the "
+        "results of a test |",
         "",
     ]
-    return lines
+
+
+def _ratio(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if low is None or high is None else f"{value:.2f} ({low:.2f}–{high:.2f})"
 
 
 def column_name(column: str) -> str:

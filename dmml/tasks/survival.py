@@ -58,8 +58,8 @@ class Survival(Task):
         likelihood: "discrete" or "cox"; the latter needs several events per batch (see `check_batch`).
         edges_from: Whose times give the edges, if `edges` is None. "events" takes quantiles of the event times, so that
             every interval has about as many events. "all" takes quantiles of the times of all training patients with a
-            known outcome, censored ones included: with four intervals, the paper's quartiles of survival time (PAPER.md
-            §6 leaves open whose times these are; the released code takes those of all patients, the tested ones among
+            known outcome, censored ones included: with four intervals, the paper's quartiles of survival time (it
+            leaves open whose times these are; the released code takes those of all patients, the tested ones among
             them). An interval may then have no event.
 
     Raises:

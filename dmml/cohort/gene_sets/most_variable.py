@@ -1,4 +1,4 @@
-"""Keeps the most variable genes of each subspace, as the paper does (PAPER.md §3), measured on training patients."""
+"""Keeps the most variable genes of each subspace, as the paper does, measured on training patients."""
 
 from __future__ import annotations
 
