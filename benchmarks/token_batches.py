@@ -8,7 +8,7 @@ from torch import Tensor
 from dmml.types import Bag, Batch
 
 TILE_UM = {10: 224.0, 20: 112.0}
-# The sizes of the paper's lists; each gene is its own program.
+# The sizes of the released code's lists; each gene is its own program.
 GENES = {"tumor": [f"T{i}" for i in range(59)], "tme": [f"E{i}" for i in range(361)]}
 EDGES = [365.0, 1095.0, 1825.0]
 END = 4000.0

@@ -14,7 +14,7 @@ from dmml.nn.pooling import GatedPool
 from dmml.types import SUBSPACES, Batch
 
 N_GROUPS = 6
-"""Number of gene groups of the paper"""
+"""Number of gene groups in the paper on MCAT"""
 
 
 class _GroupEncoder(nn.Module):
@@ -77,7 +77,7 @@ class MCAT(nn.Module):
 
     Source: Chen et al., ICCV 2021.
 
-    Departs from the released code, which drops out values within the gated pools, and whose six groups are functional
+    Departs from its released code, which drops out values within the gated pools, and whose six groups are functional
     categories of genes.
     """
 
