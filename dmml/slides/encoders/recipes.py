@@ -125,8 +125,8 @@ RECIPES: dict[str, Recipe] = {
         {"architecture": "vit_base_patch8_224", "dynamic_img_size": True}, INCEPTION, size=224, trained_on=("TCGA",),
     ),
 }  # fmt: skip
-"""Short name → recipe. `resnet50` is torchvision's, cut after its third stage: 1,024 features, as in the paper's released code; the paper names no
-layer"""
+"""Short name → recipe. `resnet50` is torchvision's, cut after its third stage: 1,024 features, as in the released code of
+the paper, which itself names no layer"""
 
 _ALSO_TRAINED_ON = {
     "ctranspath": ("TCGA",),
