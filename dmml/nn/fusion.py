@@ -87,7 +87,7 @@ class DeformableFusion(AnchorAttention, Fusion):
     condition to the anchors.
 
     Departs from the released code, whose queries are one gene vector repeated at every position, whose anchors come
-    from a square of list positions, and which reads 19 % of the tokens.
+    from a square of list positions, and of whose tokens' values 19 % reach the output.
 
     Args:
         width: Width d of the tokens.
