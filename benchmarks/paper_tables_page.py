@@ -126,11 +126,9 @@ def _notes(table: str) -> list[str]:
     notes = {
         "III": "dmml's C-index is Harrell's, of the expected number of survived intervals. The paper calls its own a "
         "*discretized-survival* C-index and does not define it.",
-        "V": "Rows without a counterpart: dmml's student by the paper's form (`PrototypeAggregator`) always has the "
-        "deformable attention and two prototypes. `TokenAggregator` has both switches (`n_merged: null`, "
-        "`tissue_attention`), but is another model, and pools differently; [the ablation](ablation.md) examines it.",
+        "V": "The paper does not say how tokens are pooled without clustering; dmml's `PrototypeAggregator` then has a gated "
+        "pool per subspace. It makes one prototype per subspace, so it has no 8 or 32 clusters, and no plain attention.",
         "VI–VIII": "*w/o* a gene set, and one joint gene set (*w/o disen*): dmml's teacher always has both subspaces.",
-        "X": "dmml's DPC-KNN has k = 5 as a constant.",
     }  # fmt: skip
     return ["", notes[table]] if table in notes else []
 

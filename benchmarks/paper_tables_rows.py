@@ -67,14 +67,16 @@ ABLATIONS: dict[str, dict[str, Counterpart]] = {
         "all three": _TEACHER,
     },
     "V": {
+        "w/o H-to-H deformation": _student("no-deformation", "`tissue_attention: false` in the aggregator"),
+        "w/o clustering and merging": _student("no-merging", "`n_merged: null`"),
         "student, 2 clusters": _STUDENT,
         "distilled, w/o MSE": Counterpart("no-mse", "student", "`feature_weight: 0`"),
         "distilled, w/o KL": Counterpart("no-kl", "student", "`prediction_weight: 0`"),
         "distilled": _DISTILLED,
     },
     "VI–VIII": {
-        "10x only": _teacher("10x", "`magnifications: [10]` in the data section, no consistency"),
-        "20x only": _teacher("20x", "`magnifications: [20]` in the data section, no consistency"),
+        "10x only": _teacher("10x", "`magnifications: [10]` in the data section"),
+        "20x only": _teacher("20x", "`magnifications: [20]` in the data section"),
         "all": _TEACHER,
     },
     "IX": {
@@ -83,7 +85,13 @@ ABLATIONS: dict[str, dict[str, Counterpart]] = {
         "50 % variable": _teacher("variable-50", "`gene_sets: {most_variable: 0.5}`"),
         "80 % variable": _teacher("variable-80", "`gene_sets: {most_variable: 0.8}`"),
     },
-    "X": {"5": _STUDENT},
+    "X": {
+        "3": _student("k-3", "`neighbours: 3` in the aggregator"),
+        "5": _STUDENT,
+        "7": _student("k-7", "`neighbours: 7`"),
+        "9": _student("k-9", "`neighbours: 9`"),
+        "11": _student("k-11", "`neighbours: 11`"),
+    },
 }
 """{table: {row: its counterpart}}; the other rows of these tables have none."""
 
