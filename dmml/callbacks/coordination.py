@@ -32,8 +32,9 @@ class GradientCoordination(Callback):
     where each rank uses the confidences of its own batch.
 
     Args:
-        scope: "classifier" (the paper's) compares, row by row of each head's weight, the gradient of the tumor columns
-            with that of the TME columns, at `on_before_optimizer_step`. "shared" compares the gradients at the tokens
+        scope: "classifier" (where the paper's figure has the gradients) compares, row by row of each head's weight, the
+            gradient of the tumor columns with that of the TME columns, at `on_before_optimizer_step`; the rows are the
+            released code's. "shared" compares the gradients at the tokens
             that both subspaces read, patient by patient, within the backward pass and with the confidences of the
             previous optimiser step; the first step is not changed.
         rule: "project" (the paper's), or "reflect" (the rule of the released code).

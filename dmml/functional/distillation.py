@@ -19,7 +19,8 @@ def softened_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: flo
     Returns:
         Scalar; 0 for an empty batch.
 
-    Source: Hinton et al. 2015; the paper's distillation loss with T = 2.
+    Source: Hinton et al. 2015, as in the released code with T = 2. The paper (eq. 13) softens the teacher alone, without
+    T², and gives no temperature.
     """
     return temperature**2 * _mean(categorical_divergence(student_logits, teacher_logits, temperature))
 

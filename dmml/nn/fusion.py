@@ -99,7 +99,7 @@ class DeformableFusion(AnchorAttention, Fusion):
         frequencies: Number of learned frequencies in the Fourier features of the position.
         att_dim: Width of the gate.
 
-    Source: Xia et al. 2022 (deformable attention); contribution 1 of the paper.
+    Source: Xia et al. 2022 (deformable attention); eqs 1 to 3 of the paper, in another form than `PaperFusion`.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """How well tile maps of tumor and microenvironment agree with annotated regions: Dice, recall and accuracy.
 
-The paper (section 10) reports mean Dice and recall of tumor clusters and mean accuracy of TME clusters over slides. It
+The paper (Fig. 8) reports mean Dice and recall of tumor clusters and mean accuracy of TME clusters over slides. It
 does not say whether it counts tiles or pixels, nor of what the accuracy is a share. Here tiles are counted, slide by
 slide. With T the tiles in the tumor's cluster, E those in the TME's cluster, R those in tumor regions, and n all tiles::
 
