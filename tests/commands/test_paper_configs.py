@@ -134,13 +134,17 @@ def test_a_cross_validation_of_a_config_fills_the_page_of_the_tables(here, repos
     monkeypatch.syspath_prepend(str(repository / "benchmarks"))
     import paper_tables
 
-    words = next(words for words in commands("grading") if words[1] == "crossval")
+    words = next(words for words in commands("survival") if words[1] == "crossval")
     assert main([*words[1:], "--models", "teacher,student,student_undistilled"]) == 0
-    assert paper_tables.main([*commands("grading")[-1][2:], "--out", str(tmp_path)]) == 0
-    models = json.loads(Path("runs/paper/grading_crossval/crossval.json").read_text())["models"]
-    page = (tmp_path / "paper_tables.md").read_text().split("### Table II: ")[1].split("\n### ")[0]
+    assert paper_tables.main([*commands("survival")[-1][2:], "--out", str(tmp_path)]) == 0
+    content = json.loads(Path("runs/paper/survival_crossval/crossval.json").read_text())
+    page = (tmp_path / "paper_tables.md").read_text()
+    table = page.split("### Table III: ")[1].split("\n### ")[0]
     for row, model in (("teacher", "teacher"), ("distilled", "student"), ("student", "student_undistilled")):
-        lines = page.split(f"\n| **{row}** |")[1].split("| **")[0]
-        value = models[model]["accuracy"]["pooled"]["value"]
+        lines = table.split(f"\n| **{row}** |")[1].split("| **")[0]
+        value = content["models"][model]["c_index"]["pooled"]["value"]
         [cells] = [line.split(" | ") for line in lines.splitlines() if "dmml, patients" in line]
-        assert cells[4].startswith(f"{100 * value:.2f} ("), row
+        assert cells[3].startswith(f"{100 * value:.2f} ("), row
+        [figure] = [line for line in page.splitlines() if line.startswith(f"| {row}: hazard ratio")]
+        ratio = content["hazard_ratio"][model]["value"]
+        assert figure.split(" | ")[2].startswith("–" if ratio is None else f"{ratio:.2f}"), row
