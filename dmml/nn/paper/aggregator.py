@@ -58,7 +58,7 @@ class PrototypeAggregator(Aggregator):
     Raises:
         InputError: `n_merged` is another number.
 
-    Source: stage II of the paper (sections 5.1–5.4). Departs from the released code, whose slots are ordered by score
+    Source: eqs 8 to 12 of the paper. Departs from the released code, whose slots are ordered by score
     and whose number of clusters grows with the tokens, and from the paper in the candidates of step 2 and in the
     residual of step 1, which the released code has.
     """
