@@ -132,6 +132,9 @@ def test_a_class_named_in_a_config_has_its_own_defaults():
         assert model.fusion["10x_tumor"].cells == 24
         rates = [layer.p for layer in model.expression["tumor"].modules() if isinstance(layer, torch.nn.AlphaDropout)]
         assert set(rates) == {0.1}
+    section = {"n_features": 8, "genes": {}, "n_merged": 2, "aggregator": {"class_path": "PrototypeAggregator"}}
+    student, _ = build_from_sections({"class_path": "SubspaceStudent", "init_args": section}, trainer)
+    assert student.aggregator["10x"].tissue_attention is not None, "its default, and not that of TokenAggregator"
 
 
 @pytest.mark.parametrize("programs", [PROGRAMS, None], ids=["programs", "single genes"])
