@@ -122,7 +122,10 @@ def test_every_config_fits_tests_and_reports_by_its_commands(here, task):
     for run in (f"runs/paper/{task}", f"runs/paper/{task}_student"):
         checkpoint = torch.load(f"{run}/checkpoints/best.ckpt", weights_only=True)
         assert checkpoint["epoch"] == EPOCHS - 1, "the last epoch is tested, whatever inner validation says"
-        assert not any("tissue_heads" in name or name.startswith("backbone") for name in checkpoint["state_dict"])
+        names = list(checkpoint["state_dict"])
+        assert not any("tissue_heads" in name or name.startswith("backbone") for name in names)
+        part = "aggregator.10x.tissue_attention." if run.endswith("_student") else "fusion.10x_tumor.selection."
+        assert any(name.startswith(part) for name in names)
         metrics = json.loads(Path(f"{run}/test/gbmlgg_fold0/metrics.json").read_text())
         primary = metrics["c_index" if task == "survival" else "accuracy"]
         assert 0 <= primary["value"] <= 1
