@@ -72,6 +72,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="smallest share of tissue of a tile that is kept (default: 0.25)",
     )
     reject_old_name(parser, "--least-tissue", "--min-tissue")
+    stains = parser.add_argument_group("stain normalisation (needs the extra: pip install 'dmml[stain]')")
+    stains.add_argument(
+        "--stain-normalization",
+        metavar="METHOD",
+        help="replace each slide's stains, fitted once per slide, by those of a target: macenko or vahadane (default: tiles "
+        "as scanned)",
+    )
+    stains.add_argument(
+        "--stain-target",
+        metavar="IMAGE",
+        help="image of stained tissue whose stains all slides receive (default: the reference stains of torchstain)",
+    )
     running = parser.add_argument_group("running")
     running.add_argument(
         "--readers", type=int, metavar="N", help="processes that read slides (default: one per four cores, at most 8)"
@@ -110,6 +122,8 @@ def run(args: argparse.Namespace) -> None:
         strict=args.strict,
         overwrite=args.overwrite,
         dry_run=args.dry_run,
+        stain_normalization=args.stain_normalization,
+        stain_target=args.stain_target,
     )
     if result.estimate is not None:
         _report_dry_run(args.out, result, result.estimate)

@@ -161,6 +161,8 @@ def _import_tiles(args: argparse.Namespace) -> None:
 
 
 def _list(store: FeatureStore) -> None:
+    from dmml.store.encoder_identity import STAINS, describe_stains
+
     scales = sorted(store.attributes["magnifications"])
     header = ["slide", *(f"{m}x" for m in scales), "µm/px", "mpp from", "source"]
     rows = []
@@ -178,7 +180,8 @@ def _list(store: FeatureStore) -> None:
     encoder = store.attributes["encoder"]
     unit = "vectors" if store.holds_vectors else "tiles"
     totals = ", ".join(f"{sum(int(row[1 + i]) for row in rows):,} {unit} at {m}x" for i, m in enumerate(scales))
-    print(f"{len(rows)} slides, {totals}; {encoder['name']}, {store.n_features} features")
+    stains = f"; tiles {describe_stains(encoder)}" if encoder.get(STAINS) else ""
+    print(f"{len(rows)} slides, {totals}; {encoder['name']}, {store.n_features} features{stains}")
 
 
 def _verify(store: FeatureStore) -> None:

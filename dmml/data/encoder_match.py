@@ -9,13 +9,13 @@ from dmml.cohort.clinical.table import Clinical
 from dmml.data.joined_store import JoinedStore
 from dmml.errors import InputError
 from dmml.store import FeatureStore
-from dmml.store.encoder_identity import complete_identity
+from dmml.store.encoder_identity import complete_identity, describe_stains, same_stains
 
 
 def check_same_encoder(
     path: str, store: FeatureStore | JoinedStore, n_features: int | None, fitted: Mapping[str, Any]
 ) -> None:
-    """Refuse features whose width, encoder or encoder weights differ from the model's.
+    """Refuse features whose width, encoder, encoder weights or stain normalisation differ from the model's.
 
     Args:
         path: Path of the store, for messages.
@@ -24,7 +24,7 @@ def check_same_encoder(
         fitted: What was fitted with the model, including its encoder.
 
     Raises:
-        InputError: The features were made with another encoder; the message names the difference.
+        InputError: The features were made with another encoder or from tiles with other stains; the message names the difference.
     """
     of_store, of_model = store.attributes["encoder"], fitted.get("encoder") or {}
     of_model = complete_identity(of_model) if of_model else {}
@@ -45,6 +45,11 @@ def check_same_encoder(
                 f"{path}: the encoder's {key} is {of_store.get(key)}, but the model was trained on {of_model.get(key)}; "
                 "extract the slides with that encoder"
             )
+    if of_model and not same_stains(of_store, of_model):
+        raise InputError(
+            f"{path}: its tiles are {describe_stains(of_store)}, but the model was trained on tiles {describe_stains(of_model)}; "
+            "extract the slides with the --stain-normalization and --stain-target of the training"
+        )
 
 
 def check_has_magnification(path: str, store: FeatureStore, magnifications: Sequence[int]) -> None:

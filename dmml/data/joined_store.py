@@ -9,6 +9,7 @@ import numpy as np
 
 from dmml.errors import InputError
 from dmml.store import FeatureStore, SlideFeatures
+from dmml.store.encoder_identity import describe_stains, same_stains
 
 
 class JoinedStore:
@@ -47,9 +48,13 @@ class JoinedStore:
         first, other = self.attributes, store.attributes
         equal = {key: first["encoder"].get(key) == other["encoder"].get(key) for key in ("name", "weights", "dim")}
         equal |= {key: first.get(key) == other.get(key) for key in ("tile_px", "magnifications", "content")}
+        equal["stain_normalization"] = same_stains(first["encoder"], other["encoder"])
         different = next((key for key, is_equal in equal.items() if not is_equal), None)
         if different is not None:
             values = [attributes["encoder"].get(different, attributes.get(different)) for attributes in (first, other)]
+            if different == "stain_normalization":
+                different = "tiles"
+                values = [describe_stains(attributes["encoder"]) for attributes in (first, other)]
             raise InputError(
                 f"{path}: made with {different} {values[1]}, but {self.path} with {values[0]}; cohorts trained together need "
                 "one encoder and one grid, so extract one of them again"

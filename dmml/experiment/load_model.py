@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,16 @@ from dmml.class_paths import import_class
 from dmml.cohort.file_hashes import hash_of
 from dmml.errors import InputError, reason_of
 from dmml.experiment.run_folder import run_of_checkpoint
+from dmml.store.encoder_identity import STAINS, describe_stains
 from dmml.store.root_attributes import VECTORS
 from dmml.training.checkpointing.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
     from dmml.slides.encoders.build import Encoder
+    from dmml.slides.stains.stains import StainNormalization
     from dmml.training.subspace_module import SubspaceModule
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,34 @@ def load_encoder_of(model: CheckpointModel, weights: str | Path | None = None) -
             f"the installed one is {encoder.preprocessing}; use the version of timm that the features were extracted with"
         )
     return encoder
+
+
+def stain_normalization_of(model: CheckpointModel) -> StainNormalization | None:
+    """Return the stain normalisation of the tiles that a model was trained on; None for tiles as scanned.
+
+    A further slide is normalised in the same way: its own stains are fitted by the same method, and the target's stains
+    are those in the checkpoint. If the library has another version than in training, a warning says so.
+
+    Raises:
+        InputError: The library that estimates stains is not installed.
+    """
+    identity = model.encoder.get(STAINS)
+    if not identity:
+        return None
+    from dmml.slides.stains.fit_stains import library_of
+    from dmml.slides.stains.stains import StainNormalization
+
+    try:
+        library = library_of(str(identity["method"]))
+    except InputError as error:
+        raise InputError(
+            f"{model.path}: the model was trained on tiles {describe_stains(model.encoder)} ({error})"
+        ) from error
+    if library != identity["library"]:
+        _LOG.warning(
+            "%s: stains were fitted by %s in training, and now by %s", model.path, identity["library"], library
+        )
+    return StainNormalization.from_identity(identity)
 
 
 def _short(digest: str | None) -> str:

@@ -17,6 +17,7 @@ from dmml.slides.tiling.layout import SlideRequest
 
 if TYPE_CHECKING:
     from dmml.slides.encoders.build import Encoder
+    from dmml.slides.stains.stains import StainNormalization
     from dmml.store import SlideFeatures
 
 
@@ -29,6 +30,7 @@ def tokens_of_slide(
     progress: Callable[[int, int], None] | None = None,
     tissue: str = DEFAULT_TISSUE,
     min_tissue: float = MIN_TISSUE,
+    stain_normalization: StainNormalization | None = None,
 ) -> tuple[dict[int, SlideFeatures], np.ndarray, dict[str, Any]]:
     """Encode the tissue of one slide.
 
@@ -41,6 +43,7 @@ def tokens_of_slide(
         progress: Called with (tiles done, tiles of the slide) after every batch.
         tissue: Name of the method that finds tissue: `colour`, or `module:function`.
         min_tissue: Smallest share of tissue of a tile that is kept, above 0 and at most 1.
+        stain_normalization: How the stains of the tiles are normalised; None leaves them as scanned.
 
     Returns:
         {magnification: features}, the thumbnail (H, W, 3) uint8, and attributes: `source`, `source_bytes`,
@@ -50,7 +53,14 @@ def tokens_of_slide(
     Raises:
         SlideError: The slide cannot be used; `state` is the keyword for the reason.
     """
-    request = SlideRequest(Path(path), check_magnifications(magnifications), mpp, min_tissue, tissue)
+    request = SlideRequest(
+        Path(path),
+        check_magnifications(magnifications),
+        mpp,
+        min_tissue,
+        tissue,
+        stain_normalization=stain_normalization,
+    )
     previous_size = encoder.batch_size
     encoder.batch_size = batch_size or previous_size
     report = (lambda slide, done, resumed, total: progress(done, total)) if progress else None

@@ -10,7 +10,10 @@ from dmml.errors import InputError
 
 UNKNOWN_WEIGHTS = "imported"
 """Stands in for the hash of the weights if features were made elsewhere and the weights are not known"""
-
+STAINS = "stain_normalization"
+"""Key of the identity that says how the stains of the tiles were normalised; absent for tiles as scanned"""
+BUILT_IN_TARGET = "built-in"
+"""Target of a stain normalisation if the user gave none"""
 
 _DEFAULTS: dict[str, Any] = {"weights": UNKNOWN_WEIGHTS, "preprocessing": {}}
 
@@ -25,7 +28,7 @@ def checked_identity(encoder: Mapping[str, Any]) -> dict[str, Any]:
     """Check the encoder of a new store, and return its complete identity.
 
     Args:
-        encoder: `name` and `dim`; optionally `weights` (a hash) and `preprocessing`.
+        encoder: `name` and `dim`; optionally `weights` (a hash), `preprocessing` and `stain_normalization`.
 
     Raises:
         InputError: The encoder has no name, or its width is not a positive whole number.
@@ -38,3 +41,22 @@ def checked_identity(encoder: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(dim, SupportsIndex) or isinstance(dim, bool) or index(dim) < 1:
         raise InputError(f"encoder {name}: dim is {dim!r}; give the number of features per tile, e.g. {{'dim': 1024}}")
     return complete_identity({**encoder, "dim": index(dim)})
+
+
+def same_stains(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two encoders read tiles whose stains were normalised by the same method to the same target.
+
+    The version of the library is recorded, but does not count: only a store is not continued with another version.
+    """
+    choices = [encoder.get(STAINS) or {} for encoder in (first, second)]
+    return all(choices[0].get(key) == choices[1].get(key) for key in ("method", "target", "target_stains"))
+
+
+def describe_stains(encoder: Mapping[str, Any]) -> str:
+    """Describe the stains of the tiles that an encoder read, for messages."""
+    choice = encoder.get(STAINS)
+    if not choice:
+        return "as scanned"
+    target = str(choice["target"])
+    name = f"the {BUILT_IN_TARGET} target" if target == BUILT_IN_TARGET else f"the target {target[:12]}…"
+    return f"stain-normalised ({choice['method']} by {choice['library']}, to {name})"

@@ -18,7 +18,7 @@ from dmml.atomic_files import write_json
 from dmml.data.collate import Collate
 from dmml.data.dataset import PatientReader
 from dmml.errors import InputError
-from dmml.experiment.load_model import CheckpointModel, load_encoder_of, load_model
+from dmml.experiment.load_model import CheckpointModel, load_encoder_of, load_model, stain_normalization_of
 from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import Answer, plain, read_answer
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_scales
@@ -26,10 +26,12 @@ from dmml.experiment.predict_slide.tile_choice import TileChoice, check_options,
 from dmml.experiment.run_folder import now
 from dmml.slides.slide_error import SlideError
 from dmml.slides.tokens import tokens_of_slide
+from dmml.store.encoder_identity import STAINS
 
 if TYPE_CHECKING:
     from dmml.experiment.predict_slide.maps import Thumbnail
     from dmml.slides.encoders.build import Encoder
+    from dmml.slides.stains.stains import StainNormalization
     from dmml.store import SlideFeatures
     from dmml.types import Batch, SubspaceOutput
 
@@ -121,10 +123,11 @@ def predict_slides(
     tiles = choose_tiles(checkpoint, model.module.fitted.get("extraction"), tissue, min_tissue)
     check_scales(cases, mpp, model.module.magnifications)
     encoder = load_encoder_of(model, weights)
+    stains = stain_normalization_of(model)
     answers, failures = [], []
     for case in cases:
         try:
-            answers.append(_predict(case, model, encoder, tiles, mpp, command, progress))
+            answers.append(_predict(case, model, encoder, tiles, stains, mpp, command, progress))
         except SlideError as error:
             failures.append(str(error))
             continue
@@ -142,6 +145,7 @@ def _predict(
     model: CheckpointModel,
     encoder: Encoder,
     tiles: TileChoice,
+    stains: StainNormalization | None,
     mpp: float | None,
     command: str,
     progress: Progress | None,
@@ -159,6 +163,7 @@ def _predict(
             progress=report_progress,
             tissue=tiles.tissue,
             min_tissue=tiles.min_tissue,
+            stain_normalization=stains,
         )
         encoded[path.stem] = bags
         thumbnails.append(Thumbnail(path.stem, np.ascontiguousarray(thumbnail[..., :3]), attributes["thumbnail_mpp"]))
@@ -197,7 +202,7 @@ def _record(
         "slides": slides,
         "tiles_chosen": tiles.record,
         "model": model.identity,
-        "encoder": encoder.identity,
+        "encoder": encoder.identity | {key: model.encoder[key] for key in (STAINS,) if model.encoder.get(key)},
         "command": command,
         "created": now(),
         "versions": {"dmml": __version__, "torch": torch.__version__},

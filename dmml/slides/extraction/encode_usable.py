@@ -108,7 +108,8 @@ class _SlidesToStore:
         return is_same_file(path, store.slide_attributes(path.stem))
 
     def _open_store(self) -> FeatureStore:
-        return open_for_writing(self.job.out, self.encoder, self.job.magnifications, self.job.options)
+        job = self.job
+        return open_for_writing(job.out, self.encoder, job.magnifications, job.options, job.stain_normalization)
 
     def _count_written(self, slide: EncodedSlide) -> None:
         result, slide_id = self.job.result, slide.request.path.stem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ class SlideInProgress:
     """
 
     def __init__(self, request: SlideRequest, layout: Layout, encoder: Encoder, partial_file: Path | None):
-        self.request, self.layout = request, layout
+        self.request, self.layout = replace(request, slide_stains=layout.stains), layout
         self.features = {m: np.zeros((len(t), encoder.dim), np.float16) for m, t in layout.tiles.items()}
         self.is_encoded = {m: np.zeros(len(t), bool) for m, t in layout.tiles.items()}
         self.n_tiles = sum(len(t) for t in layout.tiles.values())
@@ -58,7 +58,7 @@ class SlideInProgress:
         self.partial: PartialFeatures | None = None
         if partial_file is not None:
             counts = {magnification: len(tiles) for magnification, tiles in layout.tiles.items()}
-            digest = input_digest(layout, encoder)
+            digest = input_digest(layout, encoder, request.stain_normalization)
             self.partial = PartialFeatures(partial_file, digest, counts, encoder.dim, self._keep)
         self.n_done = self.n_resumed = sum(int(encoded.sum()) for encoded in self.is_encoded.values())
         self.groups: Iterator[TileGroup] = filter(self._is_open, tile_groups(layout.tiles))

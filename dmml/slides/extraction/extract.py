@@ -46,7 +46,8 @@ def extract(
             states it; `batch_size`, `precision` and `compiled` of the encoder; `min_tissue`, smallest share of tissue
             in a tile; `tissue`, `colour` or `module:function`; `readers`, number of reading processes, 0 for a thread;
             `shard`, `i/n`; `strict`, raise an error at the end if any slide failed; `overwrite`, extract slides again
-            that the store already holds; `dry_run`, only report what would be done.
+            that the store already holds; `dry_run`, only report what would be done; `stain_normalization`, `macenko` or
+            `vahadane`, and `stain_target`, an image (None means the built-in target).
 
     Raises:
         InputError: Nothing can be extracted, the store was made with other options, the disk is full, or `strict` is

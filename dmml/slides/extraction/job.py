@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dmml.errors import InputError
 from dmml.slides.companion_files import FAILURES, QC, companion_path, companion_prefix
 from dmml.slides.discovery.manifest import Manifest, read_manifest
 from dmml.slides.discovery.shards import Shard, shard_of
 from dmml.slides.extraction.options import ExtractionOptions
 from dmml.slides.extraction.result import ExtractionResult
 from dmml.slides.extraction.stored_slides import existing_store
+from dmml.slides.stains.choose import stain_normalization
+from dmml.slides.stains.stains import StainNormalization
 from dmml.slides.tiling.layout import SlideRequest
 from dmml.slides.wsi.mpp import pixel_um
 from dmml.store import FeatureStore
+from dmml.store.encoder_identity import STAINS, describe_stains
 
 
 @dataclass
@@ -30,6 +34,8 @@ class ExtractionJob:
     store: FeatureStore | None
     """The store as it was found; None if it did not exist"""
     result: ExtractionResult
+    stain_normalization: StainNormalization | None = None
+    """How the stains of all tiles are normalised; None leaves them as scanned"""
     written_at: Mapping[str, tuple[int, int] | None] = field(default_factory=dict)
     """{slide in the store to be replaced: when it was written, which shows whether another process has replaced it}"""
 
@@ -51,6 +57,7 @@ class ExtractionJob:
             self.options.min_tissue,
             self.options.tissue,
             self.manifest.mpp_from(path.stem),
+            self.stain_normalization,
         )
 
 
@@ -62,6 +69,7 @@ def prepare(out: str | Path, options: ExtractionOptions) -> ExtractionJob:
     """
     magnifications = options.check()
     out = str(out).removeprefix("file://")
+    stains = stain_normalization(options.stain_normalization, options.stain_target)
     manifest, shard = read_manifest(options.manifest), shard_of(options.shard, os.environ)
     store = existing_store(out)
     if store:
@@ -72,12 +80,23 @@ def prepare(out: str | Path, options: ExtractionOptions) -> ExtractionJob:
             "extraction": options.recorded,
         }
         store.check_same(requested, partial=("encoder",))
+        _check_same_stains(store, stains)
     prefix = companion_prefix(out)
     result = ExtractionResult(
         shard=shard, failures_file=_failures_file(out, shard, prefix), qc_file=companion_path(out, prefix + QC)
     )
     written_at = {name: store.written_at(name) for name in store.names()} if store and options.overwrite else {}
-    return ExtractionJob(out, options, magnifications, manifest, store, result, written_at)
+    return ExtractionJob(out, options, magnifications, manifest, store, result, stains, written_at)
+
+
+def _check_same_stains(store: FeatureStore, stains: StainNormalization | None) -> None:
+    """Refuse to add slides to a store whose stains were normalised in another way, or not at all."""
+    stored, requested = store.attributes["encoder"], {} if stains is None else {STAINS: stains.identity}
+    if stored.get(STAINS) != requested.get(STAINS):
+        raise InputError(
+            f"--out {store.path}: its tiles are {describe_stains(stored)}, and now would be {describe_stains(requested)}; give the same "
+            "--stain-normalization and --stain-target, or another --out"
+        )
 
 
 def _failures_file(out: str, shard: Shard | None, prefix: str) -> str:

@@ -12,9 +12,11 @@ from dmml.errors import InputError
 from dmml.slides.encoders.default_encoder import NAME as DEFAULT_ENCODER
 from dmml.slides.tiling.grid import DEFAULT_TISSUE, MIN_TISSUE, TILE_PX, check_magnifications
 from dmml.slides.wsi.mpp import check_mpp, pixel_um
+from dmml.store.encoder_identity import STAINS
 
 if TYPE_CHECKING:
     from dmml.slides.encoders.build import Encoder
+    from dmml.slides.stains.stains import StainNormalization
     from dmml.store import FeatureStore
 
 
@@ -37,6 +39,8 @@ class ExtractionOptions:
     strict: bool = False
     overwrite: bool = False
     dry_run: bool = False
+    stain_normalization: str | None = None
+    stain_target: str | Path | None = None
 
     def check(self) -> tuple[int, ...]:
         """Check the options and return the magnifications from coarse to fine.
@@ -79,14 +83,19 @@ class ExtractionOptions:
 
 
 def open_for_writing(
-    out: str, encoder: Encoder, magnifications: tuple[int, ...], options: ExtractionOptions
+    out: str,
+    encoder: Encoder,
+    magnifications: tuple[int, ...],
+    options: ExtractionOptions,
+    stain_normalization: StainNormalization | None = None,
 ) -> FeatureStore:
     """Open the store at `out`, or create it if it does not exist.
 
     Raises:
-        InputError: The store was made with another encoder or other options.
+        InputError: The store was made with another encoder, another stain normalisation or other options.
     """
     from dmml.store import FeatureStore
 
     scales = {m: pixel_um(m) for m in magnifications}
-    return FeatureStore.create(out, encoder.identity, scales, TILE_PX, options.recorded)
+    stains = {} if stain_normalization is None else {STAINS: stain_normalization.identity}
+    return FeatureStore.create(out, {**encoder.identity, **stains}, scales, TILE_PX, options.recorded)

@@ -17,6 +17,7 @@ import dmml
 
 if TYPE_CHECKING:
     from dmml.slides.encoders.build import Encoder
+    from dmml.slides.stains.stains import StainNormalization
     from dmml.slides.tiling.layout import Layout
 
 _RECORD = struct.Struct("<III")
@@ -106,14 +107,16 @@ def _read_records(file: FileIO, digest: bytes, counts: Mapping[int, int], dim: i
     return end
 
 
-def input_digest(layout: Layout, encoder: Encoder) -> bytes:
-    """SHA-256 of everything that determines a slide's features: file, tile positions, encoder, and dmml's version."""
+def input_digest(layout: Layout, encoder: Encoder, stain_normalization: StainNormalization | None = None) -> bytes:
+    """SHA-256 of all that determines a slide's features: file, tile positions, encoder, stains, and dmml's version."""
     inputs: dict[str, Any] = {
         "version": dmml.__version__,
         "encoder": encoder.identity,
         "precision": encoder.precision,
         "slide": {key: layout.attributes[key] for key in ("source", "source_bytes", "source_hash", "mpp")},
     }
+    if stain_normalization is not None and layout.stains is not None:
+        inputs["stains"] = [stain_normalization.identity, layout.stains.plain()]
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
     for magnification, tiles in sorted(layout.tiles.items()):
         digest.update(f"{magnification}:{len(tiles)}".encode())

@@ -15,7 +15,10 @@ from PIL import Image
 from dmml.html_pages import data_uri, render_page
 from dmml.slides.failures import Failure, write_text
 from dmml.slides.qc.pictures import mask_picture, outlined
+from dmml.slides.stains.colour_map import ColourMap
+from dmml.slides.stains.stains import Stains
 from dmml.slides.wsi.mpp import FROM_MANIFEST, FROM_OPTION
+from dmml.store.encoder_identity import STAINS, describe_stains
 
 if TYPE_CHECKING:
     from dmml.store import FeatureStore
@@ -39,7 +42,7 @@ class Card:
     """What is odd about it, one line each"""
     has_few_tiles: bool
     pictures: list[tuple[str, str]]
-    """(title, data URI) of the slide and of its tissue; empty if the store has no picture"""
+    """(title, data URI) of the slide, its tissue, and its normalised stains if any; empty if the store has no picture"""
 
 
 def write_qc(store: FeatureStore, failures: Sequence[Failure], path: str) -> str:
@@ -66,6 +69,7 @@ def write_qc(store: FeatureStore, failures: Sequence[Failure], path: str) -> str
         fine=fine,
         encoder=attributes["encoder"]["name"],
         n_features=store.n_features,
+        stains=describe_stains(attributes["encoder"]) if attributes["encoder"].get(STAINS) else "",
         scales=", ".join(f"{m}x ({mpp:g} µm/px)" for m, mpp in sorted(attributes["magnifications"].items())),
         failures=[(f.file, f.state, f.reason.removeprefix(f"{f.file}: ")) for f in failures],
         cards=[_card(store, slide, fine, oddities[slide], counts[slide] < few) for slide in sorted(pictured)],
@@ -118,6 +122,10 @@ def _card(store: FeatureStore, slide: str, fine: int, oddities: list[str], has_f
         mask = store.picture(slide, "tissue")
         if mask is not None:
             pictures.append((f"tissue of {slide}", _jpeg(mask_picture(mask).resize(picture.size))))
+        if (stains := attributes.get("stains")) and (choice := store.attributes["encoder"].get(STAINS)):
+            colours = ColourMap(Stains.from_plain(stains), Stains.from_plain(choice["target_stains"]))
+            normalised = Image.fromarray(colours(thumbnail)).resize(picture.size, Image.Resampling.LANCZOS)
+            pictures.append((f"{slide}, stain-normalised", _jpeg(normalised)))
     return Card(slide, [line for line in details if line], oddities, has_few_tiles, pictures)
 
 

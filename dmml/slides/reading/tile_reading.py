@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from dmml.slides.slide_error import SlideError
+from dmml.slides.stains.colour_map import ColourMap
 from dmml.slides.tiling.grid import TILE_PX, Tiles, tile_um
 from dmml.slides.tiling.layout import Layout, SlideRequest, lay_out
 from dmml.slides.wsi.mpp import pixel_um
@@ -75,6 +76,7 @@ class SlideSource:
     def __init__(self) -> None:
         self._slide: Slide | None = None
         self._request: SlideRequest | None = None
+        self._colours: ColourMap | None = None
 
     def check(self, request: SlideRequest) -> str | None:
         """Check that a slide opens and is fine enough, and return its DICOM series; None for other formats.
@@ -101,15 +103,16 @@ class SlideSource:
             return lay_out(slide, request)
 
     def read(self, request: SlideRequest, group: TileGroup) -> TileBatch:
-        """Read the tiles of a group; those that cannot be decoded are left out and counted."""
+        """Read the tiles of a group, normalised if asked; those that cannot be decoded are left out and counted."""
         magnifications, rows, pixels, n_unreadable = [], [], [], 0
-        for magnification, row, tile in read_tile_group(self._open(request), request.magnifications, group):
+        slide = self._open(request)
+        for magnification, row, tile in read_tile_group(slide, request.magnifications, group):
             if tile is None:
                 n_unreadable += 1
                 continue
             magnifications.append(magnification)
             rows.append(row)
-            pixels.append(tile)
+            pixels.append(tile if self._colours is None else self._colours(tile))
         return TileBatch(
             np.array(magnifications, np.int64),
             np.array(rows, np.int64),
@@ -121,13 +124,15 @@ class SlideSource:
         """Close the slide."""
         if self._slide is not None:
             self._slide.close()
-        self._slide = self._request = None
+        self._slide = self._request = self._colours = None
 
     def _open(self, request: SlideRequest) -> Slide:
         """Return the slide, which stays open for the next group of its tiles."""
         if self._slide is None or self._request != request:
             self.close()
             self._slide, self._request = Slide(request.path, request.mpp), request
+            if request.stain_normalization is not None and request.slide_stains is not None:
+                self._colours = ColourMap(request.slide_stains, request.stain_normalization.target_stains)
         return self._slide
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dmml.errors import InputError
 from dmml.slides.slide_error import SlideError
+from dmml.slides.stains.stains import StainNormalization, Stains
 from dmml.slides.tiling.grid import (
     DEFAULT_TISSUE,
     MIN_TISSUE,
@@ -49,6 +50,10 @@ class SlideRequest:
     """Name of the method that finds tissue"""
     mpp_from: str = FROM_OPTION
     """Where the user specified `mpp`"""
+    stain_normalization: StainNormalization | None = None
+    """How the stains of its tiles are normalised; None leaves the tiles as scanned"""
+    slide_stains: Stains | None = None
+    """The slide's stains, which its layout determines; tiles are normalised only if they are stated"""
 
 
 @dataclass
@@ -62,13 +67,16 @@ class Layout:
     """(H, W) uint8, 255 = tissue, long side at most 256 px"""
     attributes: dict[str, Any]
     """Attributes of the slide that the store keeps"""
+    stains: Stains | None = None
+    """The slide's stains; None without stain normalisation"""
 
 
 def lay_out(slide: Slide, request: SlideRequest) -> Layout:
     """Find the tissue of a slide and lay tiles on it.
 
     Raises:
-        SlideError: No tile holds tissue (state `no_tissue`), or the method that finds tissue failed (`tissue_failed`).
+        SlideError: No tile holds tissue (state `no_tissue`), the method that finds tissue failed (`tissue_failed`), or
+            the stains cannot be fitted (`no_stains`).
     """
     from dmml.slides.tiling.tissue import (  # imports scipy, which a mere check of a file does not need
         find_tissue,
@@ -89,6 +97,13 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
     tiles = lay_tiles(share, tissue_magnification, request.magnifications, request.min_tissue)
     if not len(tiles[max(request.magnifications)]):
         raise _no_tissue(slide, request, share, tissue_magnification, picture, unreadable)
+    stains = None
+    if request.stain_normalization is not None:
+        from dmml.slides.stains.slide_stains import fit_slide_stains
+
+        side = tile_um(TISSUE_MAGNIFICATION)
+        fields = tissue_share(mask, scale, side, slide.size_um)
+        stains = fit_slide_stains(slide, request.stain_normalization.method, fields, side)
     thumbnail, mpp = _thumbnail(slide, picture, scale)
     slide.compare_levels([pixel_um(magnification) for magnification in request.magnifications])
     attributes = {
@@ -104,8 +119,9 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
         "thumbnail_mpp": mpp,
         "tissue_mm2": round(float(mask.sum()) * scale**2 / 1e6, 4),
         "findings": findings,
+        **({} if stains is None else {"stains": stains.plain()}),
     }
-    return Layout(tiles, thumbnail, _small_mask(mask), attributes)
+    return Layout(tiles, thumbnail, _small_mask(mask), attributes, stains)
 
 
 def _no_tissue(
