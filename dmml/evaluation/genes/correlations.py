@@ -1,8 +1,9 @@
 """Correlation of each gene of a model with its prediction over the tested patients: `gene_correlations.csv`.
 
 The file has one row per gene, subspace and score: `gene`, `subspace`, `score`, `n` (patients with both), `r` (Pearson),
-`low` and `high` (Fisher's interval), `p`, and `q` (Benjamini–Hochberg over all genes and scores of the file). The score is
-the risk, or of classes the log odds of each class against all others (of two classes, of the second one).
+`low` and `high` (Fisher's interval), `p`, and `q` (Benjamini–Hochberg over all genes and scores of the file). `null_low` and
+`null_high` belong to the row's rank within its score and subspace: where that rank would lie without any association, by
+permutations. The score is the risk, or of classes the log odds of each class against all others (of two, of the second).
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmml.errors import InputError
-from dmml.evaluation.statistics.correlation import benjamini_hochberg, correlations
+from dmml.evaluation.statistics.correlation import benjamini_hochberg, correlations, permuted_ranks
 
 FILE = "gene_correlations.csv"
-COLUMNS = ("gene", "subspace", "score", "n", "r", "low", "high", "p", "q")
+COLUMNS = ("gene", "subspace", "score", "n", "r", "low", "high", "p", "q", "null_low", "null_high")
 
 
 def gene_correlations(
@@ -37,9 +38,16 @@ def gene_correlations(
     tables = []
     for score, value_of in scores.items():
         for subspace, (patients, genes, values) in expression.items():
-            result = correlations(values, [value_of.get(patient, np.nan) for patient in patients])
+            score_of = [value_of.get(patient, np.nan) for patient in patients]
+            result = correlations(values, score_of)
             table = pd.DataFrame({"gene": genes, "subspace": subspace, "score": score, **result._asdict()})
-            tables.append(table.sort_values("r", ascending=False, kind="stable"))
+            is_defined = np.isfinite(result.r)
+            table = table.sort_values("r", ascending=False, kind="stable")  # undefined ones are last
+            table[["null_low", "null_high"]] = np.nan
+            if is_defined.any():
+                ranks = np.column_stack(permuted_ranks(values[:, is_defined], score_of))
+                table.iloc[: is_defined.sum(), -2:] = ranks
+            tables.append(table)
     if not tables:
         return pd.DataFrame(columns=list(COLUMNS))
     table = pd.concat(tables, ignore_index=True)

@@ -11,9 +11,9 @@ import pandas as pd
 from dmml.evaluation import interval_settings
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.programs import SUBSPACE_NAMES
-from dmml.evaluation.plots.style import DASHED, INK, MUTED, SUBSPACE_COLOR, new_grid, style
+from dmml.evaluation.plots.style import INK, MUTED, SUBSPACE_COLOR, new_grid, style
 from dmml.evaluation.report.formatting import number
-from dmml.evaluation.statistics.correlation import null_correlations
+from dmml.evaluation.statistics.correlation import PERMUTATIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,9 +44,9 @@ def gene_correlations_plot(table: pd.DataFrame, score: str, name: str = "gene_co
             _draw_subspace(axes, rows.reset_index(drop=True), subspace, tooltips)
         figure.supylabel(f"correlation with the {_phrase(score)}", fontsize=9)
     caption = (
-        f"Genes of each subspace by rank, with {interval_settings.level_text()} intervals in light colour. Dashed: where "
-        "independent genes without any association would lie, with so many patients. Real genes vary together, so that "
-        "without an association the whole line may still lie above or below it."
+        f"Genes of each subspace by rank, with {interval_settings.level_text()} intervals in light colour. Grey: where the "
+        f"ranks lie in {interval_settings.level_text()} of {PERMUTATIONS} random assignments of the predictions to the "
+        "patients, so without any association; genes that vary together make this range wide."
     )
     title = f"Genes and the {_phrase(score)}"
     return Plot(name, title, figure, caption, "; ".join(tooltips.values()), tooltips)
@@ -63,8 +63,7 @@ def _draw_subspace(axes: Axes, rows: pd.DataFrame, subspace: str, tooltips: dict
     color = SUBSPACE_COLOR.get(subspace, INK)
     axes.axhline(0, color=MUTED, linewidth=0.8)
     axes.fill_between(rank, rows["low"], rows["high"], color=color, alpha=0.18, linewidth=0, step="mid")
-    null = null_correlations(int(rows["n"].median()), len(rows))
-    axes.plot(rank, null, color=INK, linewidth=1, linestyle=DASHED)
+    axes.fill_between(rank, rows["null_low"], rows["null_high"], color=MUTED, alpha=0.45, linewidth=0, step="mid")
     axes.plot(rank, r, "o", color=color, markersize=3 if len(rows) < 300 else 2, markeredgewidth=0)
     margin = max(1.0, 0.03 * len(rows))
     axes.set_xlim(1 - margin, len(rows) + margin)

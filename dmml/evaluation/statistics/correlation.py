@@ -1,4 +1,4 @@
-"""Pearson correlations of many columns with one score, with intervals and p values in closed form, and false discoveries."""
+"""Pearson correlations of many columns with one score: closed-form intervals and p values, false discoveries, and ranks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dmml.evaluation import interval_settings
 
 MIN_PATIENTS = 10
 """Minimum number of patients for a correlation"""
+PERMUTATIONS = 400
+"""Number of permutations of a score"""
 
 
 class Correlations(NamedTuple):
@@ -71,19 +73,38 @@ def benjamini_hochberg(p: ArrayLike) -> NDArray[np.float64]:
     return q
 
 
-def null_correlations(n_patients: int, n_columns: int) -> NDArray[np.float64]:
-    """Correlations of independent columns without any association, largest first: quantiles of r under independence.
+def permuted_ranks(
+    columns: ArrayLike, score: ArrayLike, permutations: int = PERMUTATIONS, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the ranked correlations would lie without any association, by random permutations of the score.
 
-    r = t / √(n − 2 + t²) with t of n − 2 degrees of freedom, at the levels (i − ½) / G.
+    Each permutation gives the scores to other patients, and the correlations of all columns are ranked anew. Columns keep
+    their values, and so their dependence on each other, which spreads the ranks more than independent columns would.
 
     Args:
-        n_patients: n, at least 3.
-        n_columns: G.
-    """
-    from scipy.stats import t as student
+        columns: (N, G) values; NaN = missing. Only columns whose correlation is defined.
+        score: (N,) values; NaN = missing.
+        permutations: Number of permutations.
+        seed: Seed of the permutations.
 
-    t = student.isf((np.arange(n_columns) + 0.5) / n_columns, n_patients - 2)
-    return t / np.sqrt(n_patients - 2 + t**2)
+    Returns:
+        (G,) lower and (G,) upper limit of each rank, largest correlation first: the quantiles over the permutations
+        that enclose the level of `interval_settings`.
+    """
+    has_score = np.isfinite(np.asarray(score, float))
+    x, y = np.asarray(columns, float)[has_score], np.asarray(score, float)[has_score]
+    generator = np.random.default_rng(seed)
+    shuffled = np.stack([(y - y.mean())[generator.permutation(len(y))] for _ in range(permutations)], axis=1)
+    measured = np.isfinite(x)
+    x, observed = _centred(x, measured), measured.astype(float)
+    n, sums = observed.sum(0)[:, None], observed.T @ shuffled
+    # The mean of x over its patients is 0; that of the score depends on which patients a permutation measures.
+    spread = (x**2).sum(0)[:, None] * (observed.T @ shuffled**2 - sums**2 / n)
+    r = np.divide(x.T @ shuffled, np.sqrt(np.maximum(spread, 0)), out=np.zeros_like(sums), where=spread > 0)
+    ranked = -np.sort(-r, axis=0)
+    tail = (1 - interval_settings.LEVEL) / 2
+    low, high = np.quantile(ranked, [tail, 1 - tail], axis=1)
+    return low, high
 
 
 def _interval(r: NDArray, n: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -11,6 +11,7 @@ from dmml.evaluation.evaluation_result import read_evaluation
 from dmml.evaluation.genes.correlations import COLUMNS, gene_correlations, read_gene_correlations
 from dmml.evaluation.report.build import write_evaluation, write_report
 from dmml.evaluation.result_folders import find_tests
+from dmml.evaluation.statistics.correlation import permuted_ranks
 
 BAD = '"><img src=x onerror=alert(1)>'
 
@@ -46,6 +47,8 @@ def test_genes_are_correlated_over_the_patients_with_rna_and_adjusted_once_each(
         numbers = ["r", "low", "high", "p", "q"]
         assert rows.loc[("tme", "C"), numbers].tolist() == pytest.approx(rows.loc[("tumor", "C"), numbers].tolist())
         assert rows.loc["tumor", "r"].is_monotonic_decreasing
+        expected = permuted_ranks(tumor[2][:-1], [sign * score[p] for p in patients[5:]])
+        assert rows.loc["tumor", ["null_low", "null_high"]].to_numpy() == pytest.approx(np.column_stack(expected))
     once = table.drop_duplicates(["gene", "score"])
     assert len(once) == 8  # C counts once for each score
     assert once["q"].tolist() == pytest.approx(stats.false_discovery_control(once["p"]).tolist())

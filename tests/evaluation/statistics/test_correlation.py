@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from dmml.evaluation import interval_settings
-from dmml.evaluation.statistics.correlation import MIN_PATIENTS, benjamini_hochberg, correlations, null_correlations
+from dmml.evaluation.statistics.correlation import MIN_PATIENTS, benjamini_hochberg, correlations, permuted_ranks
 
 
 def draw(n=40, genes=12, missing=0.2, seed=0):
@@ -91,12 +91,35 @@ def test_false_discovery_rates_are_those_of_the_definition(seed):
     assert benjamini_hochberg([]).tolist() == []
 
 
-def test_ranks_without_an_association_are_those_of_independent_genes():
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_ranks_without_an_association_are_those_of_one_permutation_after_the_other(missing):
+    columns, score = draw(missing=missing)
+    low, high = permuted_ranks(5 + 1e3 * columns, score, permutations=25, seed=4)
+    kept = np.flatnonzero(np.isfinite(score))
+    generator = np.random.default_rng(4)
+    ranked = []
+    for _ in range(25):
+        order = generator.permutation(len(kept))
+        values = []
+        for g in range(columns.shape[1]):
+            pairs = [(columns[i, g], score[kept[k]]) for i, k in zip(kept, order, strict=True)]
+            values.append(stats.pearsonr(*zip(*[pair for pair in pairs if pair[0] == pair[0]], strict=True)).statistic)
+        ranked.append(sorted(values, reverse=True))
+    assert low == pytest.approx(np.quantile(ranked, 0.025, axis=0))
+    assert high == pytest.approx(np.quantile(ranked, 0.975, axis=0))
+
+
+def test_ranks_of_genes_that_vary_together_cover_what_chance_gives():
     generator = np.random.default_rng(0)
-    drawn = [
-        np.sort(correlations(generator.normal(size=(25, 60)), generator.normal(size=25)).r)[::-1] for _ in range(400)
-    ]
-    expected = null_correlations(25, 60)
-    assert np.median(drawn, axis=0)[2:-2] == pytest.approx(expected[2:-2], abs=0.02)
-    assert np.mean(drawn, axis=0) == pytest.approx(expected, abs=0.05)
-    assert expected == pytest.approx(-expected[::-1])
+    inside = []
+    for _ in range(60):
+        together = generator.normal(size=(30, 1)) + 0.5 * generator.normal(size=(30, 40))
+        score = generator.normal(size=30)
+        low, high = permuted_ranks(together, score, permutations=100)
+        middle = np.sort(correlations(together, score).r)[::-1][20]
+        inside.append(low[20] <= middle <= high[20])
+        apart = permuted_ranks(generator.normal(size=(30, 40)), score, permutations=100)
+        assert high[20] - low[20] > 2 * (apart[1][20] - apart[0][20])
+    assert np.mean(inside) > 0.85
+    assert (np.diff(low) <= 0).all()
