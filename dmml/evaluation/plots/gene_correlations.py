@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from dmml.evaluation import interval_settings
 from dmml.evaluation.plots.plot import Plot
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 NAMED = 4
 """Number of genes that are named at each end of a subspace"""
+MAX_DOTS = 400
+"""Number of genes above which they are a line through as many of them, so that pages stay small"""
 LINE_HEIGHT = 0.07
 """Height of a name, as a share of the height of the axes"""
 
@@ -59,12 +62,14 @@ def _phrase(score: str) -> str:
 
 def _draw_subspace(axes: Axes, rows: pd.DataFrame, subspace: str, tooltips: dict[str, str]) -> None:
     """Draw the rows of one subspace, highest correlation first; the tooltips of its named genes are added."""
-    rank, r = np.arange(1, len(rows) + 1), rows["r"].to_numpy(float)
-    color = SUBSPACE_COLOR.get(subspace, INK)
+    color, is_dense = SUBSPACE_COLOR.get(subspace, INK), len(rows) > MAX_DOTS
+    step: Literal["mid"] | None = None if is_dense else "mid"
+    drawn = rows.iloc[_drawn_rows(len(rows))]
+    rank = drawn.index.to_numpy() + 1
     axes.axhline(0, color=MUTED, linewidth=0.8)
-    axes.fill_between(rank, rows["low"], rows["high"], color=color, alpha=0.18, linewidth=0, step="mid")
-    axes.fill_between(rank, rows["null_low"], rows["null_high"], color=MUTED, alpha=0.45, linewidth=0, step="mid")
-    axes.plot(rank, r, "o", color=color, markersize=3 if len(rows) < 300 else 2, markeredgewidth=0)
+    for low, high, shade, alpha in (("low", "high", color, 0.18), ("null_low", "null_high", MUTED, 0.45)):
+        axes.fill_between(rank, drawn[low], drawn[high], color=shade, alpha=alpha, linewidth=0, step=step)
+    axes.plot(rank, drawn["r"], "-" if is_dense else "o", color=color, markersize=3, markeredgewidth=0)
     margin = max(1.0, 0.03 * len(rows))
     axes.set_xlim(1 - margin, len(rows) + margin)
     name = SUBSPACE_NAMES.get(subspace, subspace)
@@ -72,6 +77,13 @@ def _draw_subspace(axes: Axes, rows: pd.DataFrame, subspace: str, tooltips: dict
     n_top, n_bottom = min(NAMED, (len(rows) + 1) // 2), min(NAMED, len(rows) // 2)
     _name_genes(axes, rows, range(n_top), tooltips, is_top=True)
     _name_genes(axes, rows, range(len(rows) - 1, len(rows) - 1 - n_bottom, -1), tooltips, is_top=False)
+
+
+def _drawn_rows(n: int) -> NDArray[np.int64]:
+    """All of n ranked rows, or `MAX_DOTS` of them, which lie closer together at both ends, where ranks fall steeply."""
+    if n <= MAX_DOTS:
+        return np.arange(n)
+    return np.unique(np.rint((n - 1) * (1 - np.cos(np.linspace(0, np.pi, MAX_DOTS))) / 2).astype(int))
 
 
 def _name_genes(axes: Axes, rows: pd.DataFrame, index: Iterable[int], tooltips: dict[str, str], is_top: bool) -> None:

@@ -9,6 +9,8 @@ from scipy import stats
 from dmml.errors import InputError
 from dmml.evaluation.evaluation_result import read_evaluation
 from dmml.evaluation.genes.correlations import COLUMNS, gene_correlations, read_gene_correlations
+from dmml.evaluation.plots.gene_correlations import gene_correlations_plot
+from dmml.evaluation.plots.style import MUTED
 from dmml.evaluation.report.build import write_evaluation, write_report
 from dmml.evaluation.result_folders import find_tests
 from dmml.evaluation.statistics.correlation import permuted_ranks
@@ -128,3 +130,22 @@ def test_a_file_without_a_defined_correlation_has_no_section(tmp_path, make, coh
     assert read_gene_correlations(folder) is None
     write_evaluation(folder)
     assert "Genes and the prediction" not in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("n_genes", [1, 3, 30, 3000])
+def test_the_plot_draws_every_rank_where_it_is_and_stays_small_with_many_genes(n_genes):
+    patients = [f"P{i}" for i in range(30)]
+    score = dict(zip(patients, np.random.default_rng(1).normal(size=30), strict=True))
+    expression = expression_of(patients, [f"G{i}" for i in range(n_genes)])
+    table = gene_correlations({"risk": score}, {"tumor": expression})
+    plot = gene_correlations_plot(table, "risk")
+    [axes] = plot.figure.axes
+    curve = max(axes.lines, key=lambda line: len(line.get_xdata()) if line.get_color() != MUTED else 0)
+    rank, r = np.asarray(curve.get_xdata()), np.asarray(curve.get_ydata())
+    assert r == pytest.approx(table["r"].to_numpy()[rank - 1])
+    assert (rank[0], rank[-1]) == (1, n_genes)
+    assert len(rank) == n_genes or 350 < len(rank) <= 400
+    assert len(plot.tooltips) == min(n_genes, 8)
+    names = {text.get_text() for text in axes.texts}
+    assert {table["gene"].iloc[0], table["gene"].iloc[-1]} <= names
+    assert len(plot.inline_svg("f1")) < 100_000
