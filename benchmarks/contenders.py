@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fitted_backbone import give_backbone, remember
 from steps import Step, distilled, network_step, subspace_step
 from token_batches import EDGES, END, GENES
 from torch import nn
 
+from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.baselines import MCAT, GatedABMIL, TransMIL
+from dmml.nn.paper.aggregator import PrototypeAggregator
 from dmml.tasks import Survival
 from dmml.training.student import SubspaceStudent
 from dmml.training.subspace_module import SubspaceModule
@@ -17,6 +21,8 @@ from dmml.types import Batch
 YARDSTICK = "gated ABMIL"
 TAUGHT = "student under a teacher"
 TAUGHT_ANEW = "student under a teacher that answers at every step"
+ATTENDING = "student with tissue attention"
+PROTOTYPES = "student with prototypes"
 RIVALS = ("MCAT-like", "TransMIL-like")
 N_FEATURES = 1024
 GROUP_SIZES = (59, 73, 72, 72, 72, 72)
@@ -37,6 +43,10 @@ def build(name: str) -> nn.Module:
         return _with_backbone(SubspaceStudent(**arguments))
     if name == "student without aggregation":
         return _with_backbone(SubspaceStudent(**arguments, n_merged=None))
+    if name == ATTENDING:
+        return _with_backbone(SubspaceStudent(**arguments, aggregator=partial(TokenAggregator, tissue_attention=True)))
+    if name == PROTOTYPES:
+        return _with_backbone(SubspaceStudent(**arguments, aggregator=PrototypeAggregator, n_merged=2))
     if name in (TAUGHT, TAUGHT_ANEW):
         teacher = _with_backbone(SubspaceTeacher(**arguments))
         student = distilled(lambda path: SubspaceStudent(n_features=N_FEATURES, teacher=path), teacher)

@@ -49,7 +49,7 @@ def originals_of(points: Tensor, curve_index: Tensor) -> Tensor:
         curve_index: (B, N) index of each token along the curve.
 
     Returns:
-        (B, N) int64; each token's own index, except at copies of another token.
+        (B, N) int64, the lowest index of a token and its copies.
     """
     own_index = torch.arange(points.shape[1], device=points.device).expand_as(curve_index)
     if _is_known_to_differ(curve_index):
@@ -64,8 +64,11 @@ def originals_of(points: Tensor, curve_index: Tensor) -> Tensor:
     is_copy = _equal_neighbours(index)
     for projection in (first, second):
         is_copy &= projection.diff(dim=1).abs() <= 1e-4 * size[:, 1:]
-    kept = own_index.masked_fill(pad(is_copy, (1, 0)), 0).cummax(1).values  # the last token in order that is no copy
-    return torch.empty_like(order).scatter(1, order, order.gather(1, kept))
+    # Of copies that differ by rounding, the first in the bag is kept and not the first in order, which is a matter of
+    # chance: copies may be on different slides, and so in different windows.
+    run = (~pad(is_copy, (1, 0))).cumsum(1) - 1
+    kept = torch.empty_like(order).scatter_reduce(1, run, order, "amin", include_self=False).gather(1, run)
+    return torch.empty_like(order).scatter(1, order, kept)
 
 
 def _is_known_to_differ(curve_index: Tensor) -> bool:

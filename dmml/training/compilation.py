@@ -21,3 +21,6 @@ def compile_parts(module: nn.Module) -> None:
     for name in PARTS:
         for part in getattr(module, name, {}).values():
             part.compile(dynamic=True)
+            # An aggregation is called for its result, and before that for the tokens that the subspaces share.
+            if (attention := getattr(part, "tissue_attention", None)) is not None:
+                attention.compile(dynamic=True)

@@ -1,6 +1,7 @@
 """Merging a slide's tokens: the memory that it saves, the information that it keeps, and the effect of repeated tissue."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,12 @@ from batches import make_batch
 from models import build
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dmml.nn.aggregator import TokenAggregator
+from dmml.nn.paper.aggregator import PrototypeAggregator
 from dmml.types import Bag
 
+ATTENDING = {"aggregator": partial(TokenAggregator, tissue_attention=True)}
+PROTOTYPES = {"aggregator": PrototypeAggregator, "n_merged": 2}
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -27,24 +32,26 @@ class LargestTensor(TorchDispatchMode):
         return out
 
 
-def largest_tensor_per_token(n_merged, n_tokens):
+def largest_tensor_per_token(aggregation, n_tokens):
     """Elements per token of the largest tensor of a training step; constant if memory is linear in the tokens."""
-    model = build("student", n_merged=n_merged, magnifications=[20]).train()
+    model = build("student", **aggregation, magnifications=[20]).train()
     batch = make_batch((1,), (n_tokens,))
     with LargestTensor() as largest:
         model.losses(batch).total.backward()
     return largest.elements / n_tokens
 
 
-@pytest.mark.parametrize("n_merged", [1, 8, 32])
-def test_no_tensor_of_a_training_step_grows_faster_than_the_tokens(n_merged):
-    small, large = largest_tensor_per_token(n_merged, 1000), largest_tensor_per_token(n_merged, 4000)
+@pytest.mark.parametrize("aggregation", [{"n_merged": 1}, {"n_merged": 8}, {"n_merged": 32}, ATTENDING, PROTOTYPES])
+def test_no_tensor_of_a_training_step_grows_faster_than_the_tokens(aggregation):
+    """Prototypes compare at most 1,024 tokens with each other, which is most of the memory of a small slide."""
+    small, large = largest_tensor_per_token(aggregation, 2000), largest_tensor_per_token(aggregation, 8000)
     assert large <= 1.05 * small
     assert large <= 200, "elements per token, at width 16 and windows of 32"
 
 
 def test_without_merging_a_tensor_grows_faster_than_the_tokens():
-    assert largest_tensor_per_token(None, 1200) > 2.5 * largest_tensor_per_token(None, 400)
+    unmerged = {"n_merged": None}
+    assert largest_tensor_per_token(unmerged, 1200) > 2.5 * largest_tensor_per_token(unmerged, 400)
 
 
 @pytest.fixture
@@ -85,11 +92,11 @@ def repeated(batch, times):
     return replace(batch, bags=bags, parent=torch.cat([batch.parent] * times, 1))
 
 
-@pytest.mark.parametrize("n_merged", [None, 1, 4, 8])
+@pytest.mark.parametrize("aggregation", [{"n_merged": n} for n in (None, 1, 4, 8)] + [ATTENDING, PROTOTYPES])
 @pytest.mark.parametrize("times", [2, 3])
-def test_repeated_tissue_changes_no_output(n_merged, times):
+def test_repeated_tissue_changes_no_output(aggregation, times):
     student, batch = (
-        build("student", n_merged=n_merged),
+        build("student", **aggregation),
         make_batch((40, 9, 70, 0), (160, 33, 250, 7), slides=[1, 1, 2, 1]),
     )
     with torch.no_grad():
@@ -102,12 +109,12 @@ def test_repeated_tissue_changes_no_output(n_merged, times):
         torch.testing.assert_close(copies.sum(1), once.attention[key], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("n_merged", [1, 8])
-def test_a_slide_given_twice_changes_no_output_next_to_another_slide_on_the_same_lattice(n_merged):
+@pytest.mark.parametrize("aggregation", [{"n_merged": 1}, {"n_merged": 8}, ATTENDING, PROTOTYPES])
+def test_a_slide_given_twice_changes_no_output_next_to_another_slide_on_the_same_lattice(aggregation):
     """The tiles of all slides lie on one lattice, so a tile of another slide lies between the two copies of a tile."""
     # The tissue-specific pool counts copies twice; only merging recognises them.
     student, batch = (
-        build("student", n_merged=n_merged, tissue_specific=False),
+        build("student", **aggregation, tissue_specific=False),
         make_batch((40, 70), (160, 250), slides=[2, 2]),
     )
     bags, parent = {}, batch.parent

@@ -5,6 +5,7 @@ The C++ of three parts takes about 100 CPU seconds when it is built for the firs
 
 import os
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch._dynamo.utils import counters
 
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
+from dmml.nn.paper.aggregator import PrototypeAggregator
 from dmml.types import SUBSPACES, Bag
 
 pytestmark = pytest.mark.slow
@@ -95,9 +97,18 @@ def test_inductor_compiles_the_students_aggregation(compiler):
     assert counters["stats"]["unique_graphs"] <= 2, "one more beyond 4,096 tokens, by the choice of the compiler"
 
 
-def test_a_whole_student_and_its_gradients_are_captured():
+@pytest.mark.parametrize(
+    "aggregation",
+    [
+        {"n_merged": 4},
+        {"n_merged": 4, "aggregator": partial(TokenAggregator, tissue_attention=True)},
+        {"n_merged": 2, "aggregator": PrototypeAggregator},
+    ],
+    ids=["default", "tissue attention", "prototypes"],
+)
+def test_a_whole_student_and_its_gradients_are_captured(aggregation):
     """It is traced over several windows, made functional and differentiated ahead of time, with eager kernels."""
-    model = build("student", programs=PROGRAMS, magnifications=[20], n_merged=4)
+    model = build("student", programs=PROGRAMS, magnifications=[20], **aggregation)
     compiled = torch.compile(model, backend="aot_eager")
     batch = make_batch((30, 40), (90, 150), has_rna=[True, False])
     batch.bags[20].n_slides = 1
