@@ -17,11 +17,16 @@ from torch._dynamo.utils import counters
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
 from dmml.nn.paper.aggregator import PrototypeAggregator
-from dmml.types import SUBSPACES, Bag
+from dmml.types import SUBSPACES, Bag, Batch
 
 pytestmark = pytest.mark.slow
 
 WIDTH = 16
+AGGREGATIONS = {
+    "default": {"n_merged": 4},
+    "tissue attention": {"n_merged": 4, "aggregator": partial(TokenAggregator, tissue_attention=True)},
+    "prototypes": {"n_merged": 2, "aggregator": PrototypeAggregator},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -97,15 +102,7 @@ def test_inductor_compiles_the_students_aggregation(compiler):
     assert counters["stats"]["unique_graphs"] <= 2, "one more beyond 4,096 tokens, by the choice of the compiler"
 
 
-@pytest.mark.parametrize(
-    "aggregation",
-    [
-        {"n_merged": 4},
-        {"n_merged": 4, "aggregator": partial(TokenAggregator, tissue_attention=True)},
-        {"n_merged": 2, "aggregator": PrototypeAggregator},
-    ],
-    ids=["default", "tissue attention", "prototypes"],
-)
+@pytest.mark.parametrize("aggregation", AGGREGATIONS.values(), ids=list(AGGREGATIONS))
 def test_a_whole_student_and_its_gradients_are_captured(aggregation):
     """It is traced over several windows, made functional and differentiated ahead of time, with eager kernels."""
     model = build("student", programs=PROGRAMS, magnifications=[20], **aggregation)
@@ -121,3 +118,32 @@ def test_a_whole_student_and_its_gradients_are_captured(aggregation):
     assert len(gradients[0]) > 20
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-4, rtol=1e-3)
+
+
+class OfTensors(torch.nn.Module):
+    """The logits of a student as a function of tensors alone, which `torch.export` needs."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, *tensors):
+        bags = {}
+        for m, (features, position) in zip((10, 20), (tensors[:2], tensors[2:]), strict=True):
+            index = torch.zeros(features.shape[:2], dtype=torch.long)
+            bags[m] = Bag(features, position, index == 0, index, n_slides=1)
+        nobody = torch.zeros(len(tensors[0]), dtype=torch.bool)
+        return self.model(Batch(["P"] * len(nobody), bags, bags[20].slide, {}, nobody)).logits
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS.values(), ids=list(AGGREGATIONS))
+def test_a_student_is_exported_for_bags_of_one_length(aggregation):
+    """By tracing: the clustering is not compiled, and `strict=True` refuses that for every student."""
+    model = OfTensors(build("student", **aggregation))
+    first, other = (
+        [x for bag in make_batch((30,), (90,)).bags.values() for x in (bag.features, bag.position)] for _ in "ab"
+    )
+    with torch.no_grad():
+        exported = torch.export.export(model, tuple(first), strict=False).module()
+        torch.testing.assert_close(exported(*first), model(*first), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(exported(*other), model(*other), atol=1e-5, rtol=1e-5)
