@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ablation_variants import DMML_PARTS, STUDENT, TEACHER, Variant
+from ablation_variants import (
+    DMML_PARTS,
+    PAPER_COORDINATION,
+    PAPER_PARTS,
+    RELEASED_PARTS,
+    STUDENT,
+    TEACHER,
+    Variant,
+    part_class,
+)
 from worlds_networks import NETWORKS, Network
 
 PAPER, RELEASED, DEEP, DMML = "paper", "released", "deep", "dmml"
@@ -21,6 +30,47 @@ FAMILIES = {
 _CLASS = {TEACHER: "SubspaceTeacher", STUDENT: "SubspaceStudent"}
 _DEFAULTS = {TEACHER: Network(_CLASS[TEACHER]), STUDENT: Network(_CLASS[STUDENT], reads=("slides",))}
 _WITHOUT_BACKBONE = {of: replace(network, init_args={"backbone": None}) for of, network in _DEFAULTS.items()}
+_PAPER_ARGUMENTS = {
+    "task": part_class("dmml.tasks.Survival", combination="confidence", edges_from="all"),
+    "backbone": None,
+    "tissue_specific": False,
+    "program_weight": 0.0,
+    "decorrelation_weight": 0.0,
+    "token_dropout": 0.0,
+    "embedding_dropout": 0.0,
+}
+"""What the paper's teacher and student share: dmml's additions are off, as in configs/paper"""
+_PAPER = {
+    TEACHER: Network(
+        _CLASS[TEACHER],
+        _PAPER_ARGUMENTS
+        | {
+            "fusion": part_class("dmml.nn.paper.fusion.PaperFusion"),
+            "expression_encoder": part_class("dmml.nn.paper.expression.ProgramTokenEncoder"),
+            "expression_dropout": 0.0,
+            "consistency": "dev",
+            "consistency_weight": 1.0,
+        },
+        **PAPER_COORDINATION,
+    ),
+    STUDENT: Network(
+        _CLASS[STUDENT],
+        _PAPER_ARGUMENTS
+        | {
+            "aggregator": part_class("dmml.nn.paper.aggregator.PrototypeAggregator"),
+            "n_merged": 2,
+            "start_from_teacher": False,
+            "feature_distance": "squared",
+            "soften_student": False,
+            "feature_weight": 1.0,
+            "prediction_weight": 1.0,
+            "teacher_program_weight": 0.0,
+            "consistency_weight": 0.0,
+        },
+        reads=("slides",),
+        coordination=None,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +110,8 @@ class Family:
 
 
 _OF_FAMILY = (
+    Family(PAPER, _PAPER, PAPER_PARTS),
+    Family(RELEASED, _PAPER, RELEASED_PARTS, references_of=PAPER),
     Family(DEEP, _WITHOUT_BACKBONE, DMML_PARTS),
     Family(DMML, _DEFAULTS, DMML_PARTS),
 )

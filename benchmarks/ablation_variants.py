@@ -118,3 +118,121 @@ DMML_PARTS = {
         {"aggregator": part_class("dmml.nn.paper.aggregator.PrototypeAggregator"), "n_merged": 2},
     ),
 }
+
+# ---- the paper's model -----------------------------------------------------------------------------------------------
+
+_COORDINATION = {"confidence": "probability"}
+PAPER_COORDINATION = {"coordination": _COORDINATION}
+PAPER_PARTS = {
+    "again": Variant("another random start", CONTROL, TEACHER, (OPPOSED, RARE), changes=_START),
+    "no_cgc": Variant(
+        "confidence-guided gradient coordination (CGC)",
+        REMOVED,
+        TEACHER,
+        (SHARED, OPPOSED),
+        changes={"coordination": None},
+    ),
+    "no_igc": Variant(
+        "consistency of gene-to-tissue attention (IGC, DEV)",
+        REMOVED,
+        TEACHER,
+        (SHARED, ONE),
+        {"consistency_weight": 0.0},
+    ),
+    "no_selection": Variant(
+        "gene selection layer",
+        REMOVED,
+        TEACHER,
+        (SHARED, TISSUE, OPPOSED),
+        {"fusion": part_class("dmml.nn.paper.fusion.PaperFusion", selection=False)},
+    ),
+    "one_gene_token": Variant(
+        "a gene token for each program, in place of one vector",
+        REPLACED,
+        TEACHER,
+        (SHARED, TISSUE),
+        {"expression_encoder": part_class("dmml.nn.expression.ExpressionEncoder")},
+    ),
+    "one_gene_group": Variant(
+        "two groups of genes, in place of one for both subspaces",
+        REPLACED,
+        TEACHER,
+        (SHARED, OPPOSED),
+        changes={"one_gene_group": True},
+    ),
+    "only_10x": Variant("20x beside 10x", REMOVED, TEACHER, (SHARED, ONE), {"magnifications": [10]}),
+    "only_20x": Variant("10x beside 20x", REMOVED, TEACHER, (SHARED, ONE), {"magnifications": [20]}),
+    "student_again": Variant("another random start", CONTROL, STUDENT, (HIDDEN, RARE), changes=_START),
+    "student_no_attention": Variant(
+        "H-to-H attention before clustering",
+        REMOVED,
+        STUDENT,
+        (SHARED, RARE, INTERACTION),
+        {"aggregator": part_class("dmml.nn.paper.aggregator.PrototypeAggregator", tissue_attention=False)},
+    ),
+    "student_no_clusters": Variant(
+        "clustering: two prototypes, in place of a weighted mean of all tokens for each subspace",
+        REMOVED,
+        STUDENT,
+        (RARE, OPPOSED, MANY),
+        {"n_merged": None},
+    ),
+    "student_no_features": Variant(
+        "distilled features (MSE)", REMOVED, STUDENT, (SHARED, FEW, HIDDEN), {"feature_weight": 0.0}
+    ),
+    "student_no_predictions": Variant(
+        "distilled predictions (KL)", REMOVED, STUDENT, (SHARED, FEW, HIDDEN), {"prediction_weight": 0.0}
+    ),
+    "student_undistilled": Variant(
+        "distillation (SKD)", REMOVED, STUDENT, (SHARED, FEW, HIDDEN, TISSUE), {}, _NO_DISTILLATION
+    ),
+}
+RELEASED_PARTS = {
+    "reflect": Variant(
+        "one projection of the gradient, in place of the mirrored one",
+        REPLACED,
+        TEACHER,
+        (SHARED, OPPOSED),
+        changes={"coordination": _COORDINATION | {"rule": "reflect"}},
+    ),
+    "dev": Variant(
+        "DEV as printed, in place of row norms, unbiased variance and weight 10⁴",
+        REPLACED,
+        TEACHER,
+        (SHARED, ONE),
+        {"consistency": "released_dev", "consistency_weight": 1e4},
+    ),
+    "expression": Variant(
+        "gene tokens of an SNN, in place of one vector by ELU and a final ReLU",
+        REPLACED,
+        TEACHER,
+        (SHARED, FEW),
+        {"expression_encoder": part_class("dmml.nn.released_code.expression.ReleasedExpressionEncoder")},
+    ),
+    "fusion": Variant(
+        "`PaperFusion` on gene tokens, in place of `ReleasedFusion` on one vector",
+        REPLACED,
+        TEACHER,
+        (SHARED,),
+        {
+            "fusion": part_class("dmml.nn.released_code.fusion.ReleasedFusion"),
+            "expression_encoder": part_class("dmml.nn.expression.ExpressionEncoder"),
+            "consistency_weight": 0.0,
+        },
+        seeds=1,
+    ),
+    "max_confidence": Variant(
+        "gating by confidence, in place of the more confident magnification",
+        REPLACED,
+        TEACHER,
+        (SHARED, ONE),
+        {"task": part_class("dmml.tasks.Survival", combination="max_confidence", edges_from="all")},
+    ),
+    "student_weights": Variant(
+        "unweighted distillation, in place of weights of 0.01",
+        REPLACED,
+        STUDENT,
+        (SHARED, FEW, HIDDEN),
+        {"feature_weight": 0.01, "prediction_weight": 0.01},
+    ),
+}
