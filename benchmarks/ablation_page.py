@@ -24,19 +24,19 @@ def markdown(summary: dict[str, Any]) -> str:
     Args:
         summary: Result of `ablation_summary.summarise`, with "command", "setup" and "ceilings".
     """
-    lines = [*_head(summary), *_rule()]
+    lines = ["# Each part alone, where it could matter", "", "![What each part adds in each scene](ablation.png)", ""]
+    lines += _rule()
     for name, rows in summary["families"].items():
         lines += [f"## {FAMILIES[name]}", "", *_overview(rows, summary["scenes"])]
-    lines += [*_references(summary), *_details(summary), *_factors(summary)]
+    lines += [*_setting(summary), *_references(summary), *_details(summary), *_factors(summary)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _head(summary: dict[str, Any]) -> list[str]:
+def _setting(summary: dict[str, Any]) -> list[str]:
+    """Scenes, patients, schedule and command."""
     setup = summary["setup"]
     lines = [
-        "# Each part alone, where it could matter",
-        "",
-        "![What each part adds in each scene](ablation.png)",
+        "## Scenes and schedule",
         "",
         "Every network is fitted once for each seed as by `dmml fit`: three quarters of the patients are for training and a "
         f"quarter for inner validation, which ends a fit (at most {setup['max_epochs']} epochs) and chooses its epoch; "
@@ -63,13 +63,14 @@ def _head(summary: dict[str, Any]) -> list[str]:
 def _rule() -> list[str]:
     return [
         "Numbers are Harrell's concordance with the part minus that without it, means over seeds: above 0, the part helps. "
-        "For another form of a part, they are the reference's form minus the other. Intervals (95 %) are of the test "
+        "For a part named *X, not Y* they are X minus Y. Intervals (95 %) are of the test "
         "patients, resampled within seeds, the same resamples for both networks.",
         "",
-        f"A part **contributes** if, in a scene that was named for it in advance, the interval lies above 0 and p is below "
+        "A part **contributes** if, in a scene that was named for it in advance, the interval lies above 0 and p is below "
         f"{SURE:g} after Holm's adjustment over all such comparisons of the family. It **harms** if any interval lies below "
-        "0. The intervals do not cover the randomness of a fit: the rows *another random start* are the reference itself "
-        "from other initial weights, and show what this randomness does alone.",
+        "0. Of two forms, the first is *better* or *worse* by the same rule. The intervals do not cover the randomness of a "
+        "fit: the rows *another random start* are the reference itself from other initial weights, and show what this "
+        "randomness does alone.",
         "",
         "In the tables, a number is bold if its interval leaves out 0, and † marks a scene named in advance; \\* marks an "
         f"adjusted p below {SURE:g}. An empty cell was not run.",

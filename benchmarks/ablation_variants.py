@@ -61,7 +61,7 @@ DMML_PARTS = {
         "consistency of programs between magnifications", REMOVED, TEACHER, (SHARED, ONE), {"consistency_weight": 0.0}
     ),
     "no_programs": Variant(
-        "programs predicted from tissue, and their consistency",
+        "programs predicted from tissue, with their consistency",
         REMOVED,
         TEACHER,
         (SHARED, FEW),
@@ -74,7 +74,7 @@ DMML_PARTS = {
         "the tissue-specific part", REMOVED, TEACHER, (TISSUE, RARE, ONE), {"tissue_specific": False}
     ),
     "gated_pool": Variant(
-        "deformable fusion, in place of `GatedPoolFusion`",
+        "deformable fusion, not `GatedPoolFusion`",
         REPLACED,
         TEACHER,
         (SHARED, RARE, INTERACTION),
@@ -82,12 +82,19 @@ DMML_PARTS = {
     ),
     "student_again": Variant("another random start", CONTROL, STUDENT, (HIDDEN, RARE), changes=_START),
     "student_undistilled": Variant(
-        "distillation, with programs and all other terms than the task's",
+        "the teacher and all losses but the task's",
         REMOVED,
         STUDENT,
         (SHARED, FEW, HIDDEN),
         TASK_LOSS_ONLY,
         _NO_DISTILLATION,
+    ),
+    "student_no_teacher": Variant(
+        "the teacher; programs are still learned from RNA",
+        REMOVED,
+        STUDENT,
+        (SHARED, FEW, HIDDEN),
+        changes=_NO_DISTILLATION,
     ),
     "student_no_predictions": Variant(
         "distilled predictions", REMOVED, STUDENT, (SHARED, FEW, HIDDEN), {"prediction_weight": 0.0}
@@ -101,17 +108,17 @@ DMML_PARTS = {
     "student_no_aggregation": Variant(
         "token aggregation", REMOVED, STUDENT, (RARE, INTERACTION, MANY), {"n_merged": None}
     ),
-    "student_one_merged": Variant("K = 8, in place of 1", REPLACED, STUDENT, (RARE, MANY), {"n_merged": 1}),
-    "student_two_merged": Variant("K = 8, in place of 2", REPLACED, STUDENT, (RARE, MANY), {"n_merged": 2}),
+    "student_one_merged": Variant("K = 8, not 1", REPLACED, STUDENT, (RARE, MANY), {"n_merged": 1}),
+    "student_two_merged": Variant("K = 8, not 2", REPLACED, STUDENT, (RARE, MANY), {"n_merged": 2}),
     "student_tissue_attention": Variant(
-        "no attention before merging, in place of H-to-H attention",
+        "tokens as they are, not with H-to-H attention",
         REPLACED,
         STUDENT,
         (RARE, INTERACTION),
         {"aggregator": part_class("dmml.nn.aggregator.TokenAggregator", tissue_attention=True)},
     ),
     "student_prototypes": Variant(
-        "`TokenAggregator`, in place of `PrototypeAggregator`",
+        "`TokenAggregator`, not `PrototypeAggregator`",
         REPLACED,
         STUDENT,
         (RARE, INTERACTION, MANY),
@@ -126,14 +133,14 @@ PAPER_COORDINATION = {"coordination": _COORDINATION}
 PAPER_PARTS = {
     "again": Variant("another random start", CONTROL, TEACHER, (OPPOSED, RARE), changes=_START),
     "no_cgc": Variant(
-        "confidence-guided gradient coordination (CGC)",
+        "gradient coordination (CGC)",
         REMOVED,
         TEACHER,
         (SHARED, OPPOSED),
         changes={"coordination": None},
     ),
     "no_igc": Variant(
-        "consistency of gene-to-tissue attention (IGC, DEV)",
+        "consistency of attention (IGC, by DEV)",
         REMOVED,
         TEACHER,
         (SHARED, ONE),
@@ -147,14 +154,14 @@ PAPER_PARTS = {
         {"fusion": part_class("dmml.nn.paper.fusion.PaperFusion", selection=False)},
     ),
     "one_gene_token": Variant(
-        "a gene token for each program, in place of one vector",
+        "a gene token per program, not one vector",
         REPLACED,
         TEACHER,
         (SHARED, TISSUE),
         {"expression_encoder": part_class("dmml.nn.expression.ExpressionEncoder")},
     ),
     "one_gene_group": Variant(
-        "two groups of genes, in place of one for both subspaces",
+        "two groups of genes, not one for both subspaces",
         REPLACED,
         TEACHER,
         (SHARED, OPPOSED),
@@ -171,7 +178,7 @@ PAPER_PARTS = {
         {"aggregator": part_class("dmml.nn.paper.aggregator.PrototypeAggregator", tissue_attention=False)},
     ),
     "student_no_clusters": Variant(
-        "clustering: two prototypes, in place of a weighted mean of all tokens for each subspace",
+        "two clusters, not a pool of all tokens per subspace",
         REMOVED,
         STUDENT,
         (RARE, OPPOSED, MANY),
@@ -189,28 +196,28 @@ PAPER_PARTS = {
 }
 RELEASED_PARTS = {
     "reflect": Variant(
-        "one projection of the gradient, in place of the mirrored one",
+        "the gradient projected once, not mirrored",
         REPLACED,
         TEACHER,
         (SHARED, OPPOSED),
         changes={"coordination": _COORDINATION | {"rule": "reflect"}},
     ),
     "dev": Variant(
-        "DEV as printed, in place of row norms, unbiased variance and weight 10⁴",
+        "DEV as printed, not the code's form with weight 10⁴",
         REPLACED,
         TEACHER,
         (SHARED, ONE),
         {"consistency": "released_dev", "consistency_weight": 1e4},
     ),
     "expression": Variant(
-        "gene tokens of an SNN, in place of one vector by ELU and a final ReLU",
+        "gene tokens of an SNN, not one vector with a final ReLU",
         REPLACED,
         TEACHER,
         (SHARED, FEW),
         {"expression_encoder": part_class("dmml.nn.released_code.expression.ReleasedExpressionEncoder")},
     ),
     "fusion": Variant(
-        "`PaperFusion` on gene tokens, in place of `ReleasedFusion` on one vector",
+        "`PaperFusion`, not `ReleasedFusion` on one vector",
         REPLACED,
         TEACHER,
         (SHARED,),
@@ -222,14 +229,14 @@ RELEASED_PARTS = {
         seeds=1,
     ),
     "max_confidence": Variant(
-        "gating by confidence, in place of the more confident magnification",
+        "gating by confidence, not the surer magnification",
         REPLACED,
         TEACHER,
         (SHARED, ONE),
         {"task": part_class("dmml.tasks.Survival", combination="max_confidence", edges_from="all")},
     ),
     "student_weights": Variant(
-        "unweighted distillation, in place of weights of 0.01",
+        "unweighted distillation, not with weights of 0.01",
         REPLACED,
         STUDENT,
         (SHARED, FEW, HIDDEN),

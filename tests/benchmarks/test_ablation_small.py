@@ -102,6 +102,40 @@ def test_networks_have_the_losses_and_callbacks_that_their_names_say(quick, monk
     for name in ("deep_teacher", "deep_student_one_merged"):
         assert sections[name][0]["init_args"]["backbone"] is None
     assert "backbone" not in sections["dmml_no_programs"][0]["init_args"]
+    assert "'confidence': 'probability'" in callbacks["paper_teacher"]
+    assert "reflect" not in callbacks["paper_teacher"]
+    assert "reflect" in callbacks["released_reflect"]
+    assert "GradientCoordination" not in callbacks["paper_student"], "the paper coordinates in stage I alone"
+    assert sections["released_student_weights"][0]["init_args"]["teacher"].endswith("paper_teacher.ckpt")
+    both = sections["paper_one_gene_group"][0]["init_args"]
+    assert both["genes"]["tumor"] == both["genes"]["tme"]
+    programs = world.fitting.programs()
+    assert set(both["programs"]["tme"]) == {*programs["tumor"], *programs["tme"]}
+
+
+def test_every_network_can_be_built_and_has_finite_losses(tmp_path):
+    import torch
+    from ablation_networks import ABLATED, BASELINE
+    from batches import GENES, make_batch
+    from models import PROGRAMS
+
+    from dmml.experiment.crossval.fit import QUIET, build
+
+    batch = make_batch((20, 12, 9, 16), (40, 30, 20, 33))
+    batch.target["event"].fill_(1.0)
+    for name, network in ABLATED.items():
+        assert network.unknown_arguments == [], name
+        if name == BASELINE:
+            continue
+        arguments = network.init_args | {"n_features": batch.bags[10].features.shape[2], "genes": GENES}
+        section = {"class_path": network.class_path, "init_args": arguments | {"programs": PROGRAMS, "width": 16}}
+        model, _ = build(section, QUIET | {"accelerator": "cpu", "default_root_dir": str(tmp_path)})
+        model.task.fit({each: batch.target[each].double().numpy() for each in ("time", "event")})
+        torch.manual_seed(0)
+        terms = model.losses(batch)
+        terms.total.backward()
+        assert terms.total.isfinite(), name
+        assert "consistency" not in terms.parts or terms.parts["consistency"] >= 0, name
 
 
 def test_hidden_outcomes_and_large_slides_are_those_of_their_scenes(tmp_path):
