@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shlex
@@ -14,6 +15,9 @@ import yaml
 from html_page import Page
 
 from dmml.__main__ import main
+from dmml.commands import extract
+from dmml.slides.tiling.grid import TILE_PX
+from dmml.slides.wsi.mpp import pixel_um
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "paper"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
@@ -75,9 +79,12 @@ def test_the_header_leads_from_slides_to_the_page_of_the_tables(task):
         "crossval",
         "benchmarks/paper_tables.py",
     ]
-    extract = commands(task)[0]
-    for option in ("--encoder resnet50", "--magnifications 10 20", "--stain-normalization vahadane"):
-        assert option in " ".join(extract)
+    parser = argparse.ArgumentParser()
+    extract.add_arguments(parser)
+    options = parser.parse_args(commands(task)[0][2:])
+    assert (options.encoder, options.stain_normalization) == ("resnet50", "vahadane")
+    assert {m: pixel_um(m) for m in options.magnifications} == {10: 1.0, 20: 0.5}
+    assert TILE_PX == 224
 
 
 @pytest.fixture(scope="module")
