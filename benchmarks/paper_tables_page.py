@@ -11,7 +11,7 @@ from paper_tables_rows import MAIN, PAPER_METRICS, counterpart_of
 
 INTRODUCTION = """# The paper's tables, row by row
 
-*Disentangled Multi-modal Learning of Histology and Transcriptomics for Cancer Characterization* (Zhang, Wang, Liu, Yu, Li; IEEE Transactions on Medical Imaging 2026, [doi:10.1109/TMI.2026.3669968](https://doi.org/10.1109/TMI.2026.3669968), [arXiv:2508.16479](https://arxiv.org/abs/2508.16479)) reports diagnosis, grading and survival on TCGA GBM-LGG and IvyGAP. This page puts three things beside each other: what the paper reports, what the names of the released code's checkpoints say, and what dmml gives with the configs of `configs/paper`. The slides are not part of this repository. Whoever has them fills in the page with one command:
+*Disentangled Multi-modal Learning of Histology and Transcriptomics for Cancer Characterization* (Zhang, Wang, Liu, Yu, Li; IEEE Transactions on Medical Imaging 2026, [doi:10.1109/TMI.2026.3669968](https://doi.org/10.1109/TMI.2026.3669968), [arXiv:2508.16479](https://arxiv.org/abs/2508.16479)) reports diagnosis, grading and survival on TCGA GBM-LGG and IvyGAP. This page puts three things beside each other: what the paper reports, what the names of the released code's checkpoints say, and what dmml gives with the configs of [configs/paper](../../configs/paper). The slides are not part of this repository. Whoever has them fills in the page with one command:
 
     dmml crossval --config configs/paper/diagnosis.yaml --student configs/paper/diagnosis_student.yaml
     python benchmarks/paper_tables.py --crossval diagnosis=runs/paper/diagnosis_crossval
@@ -149,11 +149,11 @@ def _figures(facts: Mapping[str, Any], results: Mapping[tuple[str, str], Any]) -
         *lines,
         f"| distilled: clusters against IvyGAP's regions | tumor: Dice {maps['tumor dice']:.2f}, recall "
         f"{maps['tumor recall']:.2f}; TME: accuracy {maps['tme accuracy']:.2f}; {maps['slides shown']} slides shown, number "
-        "evaluated not stated | | the maps of prototypes that `dmml predict-slide` writes; IvyGAP's annotation is not part "
-        "of dmml |",
+        "evaluated not stated | | `tiles.csv` of `dmml predict-slide` against your annotation "
+        "([reports](../reports.md#cluster-maps-against-annotated-regions)); IvyGAP's is not part of dmml |",
         f"| teacher: correlation of a gene with the malignancy score | best: PTTG1 {genes['tumor PTTG1']:.2f} (tumor), IFNGR2 "
-        f"{genes['tme IFNGR2']:.2f} (TME); the score is not defined | | correlation of each gene with the predicted risk, in the "
-        "results of a test |",
+        f"{genes['tme IFNGR2']:.2f} (TME); the score is not defined | | `gene_correlations.csv` of a test: correlation of each "
+        "gene with the prediction |",
         "",
     ]
 
