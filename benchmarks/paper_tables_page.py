@@ -16,7 +16,7 @@ INTRODUCTION = """# The paper's tables, row by row
     dmml crossval --config configs/paper/diagnosis.yaml --student configs/paper/diagnosis_student.yaml
     python benchmarks/paper_tables.py --crossval diagnosis=runs/paper/diagnosis_crossval
 
-`--crossval` may be repeated for `grading` and `survival`. `--row KEY:TASK=FOLDER` fills a row of tables IV to X from the cross-validation of the config that the row names, and `--external KEY=FOLDER` the external column of table III from the folder of a `dmml test`.
+`--crossval` may be repeated for `grading` and `survival`, and `dmml crossval --baselines transmil,mcat` also fits the counterparts of two more rows. `--row KEY:TASK=FOLDER` fills a row of tables IV to X from the cross-validation of the config that the row names, and `--external KEY=FOLDER` the external column of table III from the folder of a `dmml test`.
 """
 PROTOCOL = """## What the protocol changes, and why
 
