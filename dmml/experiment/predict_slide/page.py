@@ -16,6 +16,7 @@ from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import TISSUE, Answer, extremes
 from dmml.experiment.predict_slide.maps import Thumbnail, TileMap, encoded
 from dmml.html_pages import data_uri, render_page, unbroken
+from dmml.store.encoder_identity import describe_stains
 
 _SUBSPACES = (("tumor", "Tumor"), ("tme", "Tumor microenvironment (TME)"))
 _PARTS = (("tumor", "tumor"), ("tme", "TME"), (TISSUE, "tissue-specific"))
@@ -171,5 +172,6 @@ def _provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
         *shares,
         ("trained on", f"{model['training_cohort'] or 'unknown'}, {model['n_training'] or 'unknown'} patients"),
         ("encoder", encoder["name"]),
+        ("colours of tiles", describe_stains(encoder)),
         ("encoder weights", f"sha256 {encoder['weights'][:16]}…, the same as in training"),
     ]
