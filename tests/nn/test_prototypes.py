@@ -10,6 +10,7 @@ from torch import nn
 
 from dmml.errors import InputError
 from dmml.functional.aggregation import PRINTED, PeakScore, dpc_knn
+from dmml.nn.merger import cluster_tissue
 from dmml.nn.neighbourhood import neighbourhood_order
 from dmml.nn.paper.aggregator import PrototypeAggregator
 from dmml.nn.paper.clustering import cluster_around_peaks
@@ -209,6 +210,18 @@ def test_two_planted_types_of_tissue_are_found(tissue_attention):
             label = run(part, bag, project(bag.features, bag.mask))[1].prototypes[0]
             scores.append(adjusted_rand_score(kind, label))
     assert min(scores) > 0.93
+
+
+def test_windows_may_make_a_cluster_of_one_outlying_token_where_peaks_do_not():
+    """Why the prototypes are not clustered window by window."""
+    torch.manual_seed(3)
+    types, project = torch.randn(2, 64), TokenProjection(64, 128).eval()
+    bag, kind = planted(900, types, 0.15, 2)
+    with torch.no_grad():
+        tokens = project(bag.features, bag.mask)
+    by_windows, by_peaks = cluster_tissue(tokens, bag, 2)[0], cluster_around_peaks(tokens, bag, 2)[0]
+    assert by_windows.bincount().min() == 1
+    assert adjusted_rand_score(kind, by_peaks) > 0.95
 
 
 @pytest.mark.slow

@@ -51,8 +51,8 @@ class PrototypeAggregator(Aggregator):
         neighbours: Number k of neighbours that determine the density.
         printed_density: Whether ρ is that of eq. 10 as printed (`PeakScore`). Without the division of distances by √d, which
             the released code has, exp(−D²) of tokens with a hundred channels differs by so many orders of magnitude
-            that separation counts for nothing: both centres lie in the densest tissue, and two planted types are not
-            separated (`tests/nn/test_prototypes.py`).
+            that separation counts for little: both centres may lie in the densest tissue, and two planted types are
+            often not separated (`tests/nn/test_prototypes.py`).
         printed_separation: Whether the separation is that of eq. 11 as printed; False scores ρδ, as the released code.
 
     Raises:
