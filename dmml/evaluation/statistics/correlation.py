@@ -46,7 +46,7 @@ def correlations(columns: ArrayLike, score: ArrayLike) -> Correlations:
     Returns:
         Correlations, NaN for fewer than `MIN_PATIENTS` patients and where either value is the same for all of them.
 
-    Source: Fisher 1921; PAPER.md §10, Fig. 7 (Pearson correlation over patients).
+    Source: Fisher 1921; Fig. 7 of the paper (Pearson correlation over patients).
     """
     x, y = np.asarray(columns, float), np.asarray(score, float)
     both = np.isfinite(x) & np.isfinite(y)[:, None]

@@ -46,7 +46,7 @@ def hazard_ratio(time: ArrayLike, event: ArrayLike, is_high: ArrayLike, strata: 
         is_high: (n,) whether the patient is at high risk.
         strata: (n,) label of each patient's stratum, such as the fold; each has its own baseline hazard. None = one.
 
-    Source: Cox 1972; PAPER.md §6 and Fig. 6, hazard ratio of a median split.
+    Source: Cox 1972; Fig. 6 of the paper, hazard ratio of a median split.
     """
     times, events = np.asarray(time, float), np.asarray(event, float) > 0
     high = np.asarray(is_high, bool)
