@@ -21,6 +21,7 @@ from dmml.experiment.predict_slide.maps import Thumbnail, tile_maps
 from dmml.experiment.predict_slide.prototypes import tile_table
 from dmml.experiment.predict_slide.text import prototypes as sentences_on_prototypes
 from dmml.nn.aggregator import Aggregated, Aggregator
+from dmml.nn.paper.aggregator import PrototypeAggregator
 
 GLASS = np.full((300, 400, 3), 235, np.uint8)
 RED, BLUE = (0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2)
@@ -102,6 +103,19 @@ def test_the_sentences_name_the_shares_and_that_the_names_are_the_model_s(answer
     assert sentences[1].startswith(expected)
     assert "are in neither" in sentences[1]
     assert "Nobody has compared them" in sentences[-1]
+
+
+def test_the_paper_s_student_gives_its_two_clusters():
+    torch.manual_seed(0)
+    model = build("student", aggregator=PrototypeAggregator, n_merged=2)
+    batch = one_patient(make_batch(fine=(60, 11, 28, 16)), 0)
+    answer, output = read_answer(model, batch)
+    for m, counts in answer.prototypes.counts.items():
+        index = output.prototypes[m][0]
+        assert counts == {"tumor": int((index == 0).sum()), "tme": int((index == 1).sum())}
+        assert min(counts.values()) > 0
+    maps = tile_maps([Thumbnail("a", GLASS, 2.0)], batch, output, None, answer.prototypes)
+    assert {m.name for m in maps if m.kind == "prototype"} == {"prototypes_10x", "prototypes_20x"}
 
 
 def test_a_model_without_prototypes_has_none():
