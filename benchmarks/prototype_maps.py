@@ -106,7 +106,9 @@ def evaluate(maps: dict[str, list[pd.DataFrame]], truth: pd.DataFrame, training:
         for variant, unit in (("named_once", ("magnification",)), ("named_better", ("slide_id", "magnification"))):
             better = [named_better(tiles, truth, unit) for tiles in of_seeds]
             tables[f"{name}_{variant}"] = [_with_share(agreement(tiles, truth), tiles) for tiles in better]
-    tables["random"] = [_with_share(randomly_split(tiles, truth), tiles) for tiles in maps["distilled"]]
+    for name, with_better_names in (("random", False), ("random_named_better", True)):
+        drawn = [randomly_split(tiles, truth, with_better_names) for tiles in maps["distilled"]]
+        tables[name] = [_with_share(each, tiles) for each, tiles in zip(drawn, maps["distilled"], strict=True)]
     references = {
         "all_tumor": truth.assign(prototype=TUMOR),
         "two_means": named_better(two_means(truth, training), truth),
@@ -166,3 +168,7 @@ def _naming(as_named: list[pd.DataFrame], better: list[pd.DataFrame]) -> dict[st
         counts["right"] += int((has_two & ~is_worse).sum())
         counts["wrong"] += int((has_two & is_worse).sum())
     return counts
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,7 @@
 """The benchmark of cluster maps: its references on planted tiles, its configs, and its page."""
 
+from math import comb
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,6 +41,11 @@ def test_clusters_of_planted_tiles_and_taught_regions_are_right_and_random_ones_
     assert random["tumor_dice"] == pytest.approx(1 / 3, abs=0.02)
     assert random["tumor_recall"] == pytest.approx(1 / 3, abs=0.02)
     assert random["tme_accuracy"] == pytest.approx(5 / 9, abs=0.02)
+    # Three of nine tiles are in a cluster and three are tumor: by the counts of common tiles, 3, 5, 7 or 9 are right.
+    coarse = randomly_split(exact, truth, with_better_names=True).xs(10, level="magnification").mean()
+    ways = {right: comb(3, k) * comb(6, 3 - k) for k, right in enumerate((3, 5, 7, 9))}
+    expected = sum(n * max(right, 9 - right) / 9 for right, n in ways.items()) / comb(9, 3)
+    assert coarse["tme_accuracy"] == pytest.approx(expected, abs=0.02)
 
 
 def test_names_are_exchanged_only_where_that_helps():
