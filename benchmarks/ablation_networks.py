@@ -9,12 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ablation_variants import (
+    CONTROL,
     DMML_PARTS,
+    FEW,
+    HIDDEN,
+    OPPOSED,
     PAPER_COORDINATION,
     PAPER_PARTS,
+    RARE,
+    RASTER,
     RELEASED_PARTS,
+    SCENES,
+    SHARED,
     STUDENT,
     TEACHER,
+    Scene,
     Variant,
     part_class,
 )
@@ -45,7 +54,7 @@ _PAPER = {
         _CLASS[TEACHER],
         _PAPER_ARGUMENTS
         | {
-            "fusion": part_class("dmml.nn.paper.fusion.PaperFusion"),
+            "fusion": part_class("dmml.nn.paper.fusion.PaperFusion", **RASTER),
             "expression_encoder": part_class("dmml.nn.paper.expression.ProgramTokenEncoder"),
             "expression_dropout": 0.0,
             "consistency": "dev",
@@ -84,6 +93,10 @@ class Family:
     """{name: variant}"""
     references_of: str | None = None
     """Name of another family whose references the variants are compared with"""
+    scenes: tuple[Scene, ...] = SCENES
+    """Scenes to which the family is restricted"""
+    seeds: int | None = None
+    """Number of seeds; None = all"""
 
     def reference(self, of: str) -> str:
         """Name of the reference network."""
@@ -109,11 +122,13 @@ class Family:
         return replace(reference, **({"init_args": arguments} | variant.changes))
 
 
+_WITHOUT_CONTROLS = {name: variant for name, variant in DMML_PARTS.items() if variant.kind != CONTROL}
 _OF_FAMILY = (
     Family(PAPER, _PAPER, PAPER_PARTS),
     Family(RELEASED, _PAPER, RELEASED_PARTS, references_of=PAPER),
     Family(DEEP, _WITHOUT_BACKBONE, DMML_PARTS),
-    Family(DMML, _DEFAULTS, DMML_PARTS),
+    # Inner validation gives the deep part no share in most fits with a backbone, so that its parts have no effect.
+    Family(DMML, _DEFAULTS, _WITHOUT_CONTROLS, scenes=(SHARED, FEW, HIDDEN, OPPOSED, RARE), seeds=2),
 )
 BY_FAMILY = {family.name: family for family in _OF_FAMILY}
 BASELINE = "histology_abmil"
@@ -132,3 +147,18 @@ def reference_of(network: str) -> str:
     """Name of the network that a variant is compared with."""
     family, variant = VARIANTS[network]
     return BY_FAMILY[family].reference(variant.of)
+
+
+def has_cell(network: str, scene: Scene, nth_seed: int, everywhere: bool = False) -> bool:
+    """Whether the design has a cell of a variant.
+
+    Args:
+        network: A key of `VARIANTS`.
+        scene: The scene.
+        nth_seed: Position of the seed among all seeds, from 0.
+        everywhere: Whether variants run in every scene, not only where they were named and in `shared`.
+    """
+    name, variant = VARIANTS[network]
+    family = BY_FAMILY[name]
+    is_scene = everywhere or (scene in family.scenes and scene in (SHARED, *variant.named))
+    return is_scene and (family.seeds is None or nth_seed < family.seeds)

@@ -42,7 +42,9 @@ def _setting(summary: dict[str, Any]) -> list[str]:
         f"quarter for inner validation, which ends a fit (at most {setup['max_epochs']} epochs) and chooses its epoch; "
         f"{setup['test']} others are tested once. Learning rate, batch size, width and schedule are dmml's defaults for "
         "all, the paper's model included: the released code's 10 epochs at 2e-4 are for 2,387 slides, and would be "
-        "few steps here. The defaults were chosen on seeds 0 to 4, which are not among these.",
+        "few steps here. Its raster and its anchors are half as many along each side, as these slides are small. The "
+        "defaults were chosen on seeds 0 to 4, which are not among these. `dmml as a user gets it` has two seeds and fewer "
+        "scenes, since inner validation gives its deep part no share in most fits.",
         "",
         f"    {summary['command']}",
         "",

@@ -40,8 +40,6 @@ class Variant:
     """Arguments of the model that differ from the reference's"""
     changes: dict[str, Any] = field(default_factory=dict)
     """Fields of `Network` that differ from the reference's"""
-    seeds: int | None = None
-    """Number of seeds; None = all"""
 
 
 def part_class(path: str, **arguments: Any) -> dict[str, Any]:
@@ -130,6 +128,9 @@ DMML_PARTS = {
 
 _COORDINATION = {"confidence": "probability"}
 PAPER_COORDINATION = {"coordination": _COORDINATION}
+RASTER = {"cells": 12, "anchors": 6, "reach": 2.0}
+"""Half of the default cells and anchors along each side, with the same reach on the slide: these slides have 5 to 8 tiles
+along a side at 10x, and a step takes a third of the time"""
 PAPER_PARTS = {
     "again": Variant("another random start", CONTROL, TEACHER, (OPPOSED, RARE), changes=_START),
     "no_cgc": Variant(
@@ -151,7 +152,7 @@ PAPER_PARTS = {
         REMOVED,
         TEACHER,
         (SHARED, TISSUE, OPPOSED),
-        {"fusion": part_class("dmml.nn.paper.fusion.PaperFusion", selection=False)},
+        {"fusion": part_class("dmml.nn.paper.fusion.PaperFusion", selection=False, **RASTER)},
     ),
     "one_gene_token": Variant(
         "a gene token per program, not one vector",
@@ -220,13 +221,12 @@ RELEASED_PARTS = {
         "`PaperFusion`, not `ReleasedFusion` on one vector",
         REPLACED,
         TEACHER,
-        (SHARED,),
+        (SHARED, RARE),
         {
-            "fusion": part_class("dmml.nn.released_code.fusion.ReleasedFusion"),
+            "fusion": part_class("dmml.nn.released_code.fusion.ReleasedFusion", **RASTER),
             "expression_encoder": part_class("dmml.nn.expression.ExpressionEncoder"),
             "consistency_weight": 0.0,
         },
-        seeds=1,
     ),
     "max_confidence": Variant(
         "gating by confidence, not the surer magnification",
