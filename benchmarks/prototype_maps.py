@@ -25,7 +25,10 @@ from prototype_references import agreement, named_better, randomly_split, taught
 
 from dmml.atomic_files import write_json, write_text
 from dmml.evaluation.bootstrap import Interval, resamples, weighted_interval
-from dmml.evaluation.statistics.tile_maps import TUMOR
+from dmml.evaluation.statistics.tile_maps import TME, TUMOR
+
+EDGE = 0.1
+"""Share of glass above which a tile lies at the edge of the tissue"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -115,6 +118,11 @@ def evaluate(maps: dict[str, list[pd.DataFrame]], truth: pd.DataFrame, training:
         "taught_tiles": taught_tiles(truth, training),
     }
     tables |= {name: [_with_share(agreement(tiles, truth), tiles)] for name, tiles in references.items()}
+    edge = truth.assign(region=np.where(truth["glass"] > EDGE, TUMOR, TME))  # as if tiles at the edge were the tumor
+    at_edge = {
+        "clusters": [agreement(named_better(tiles, edge), edge) for tiles in maps["distilled"]],
+        "random": [randomly_split(tiles, edge, with_better_names=True) for tiles in maps["distilled"]],
+    }
     blocks = {}
     for m in sorted(truth["magnification"].unique()):
         of_m = {name: [t.xs(m, level="magnification") for t in each] for name, each in tables.items()}
@@ -124,6 +132,10 @@ def evaluate(maps: dict[str, list[pd.DataFrame]], truth: pd.DataFrame, training:
             "slides": truth.loc[truth["magnification"] == m, "slide_id"].nunique(),
             "tumor": float((region == TUMOR).mean()),
             "maps": {name: _summary(each) for name, each in of_m.items()},
+            "edge": {
+                name: _mean(pd.concat([t.xs(m, level="magnification")["tme_accuracy"] for t in each]))
+                for name, each in at_edge.items()
+            },
             "naming": {name: _naming(of_m[name], of_m[f"{name}_named_better"]) for name in maps},
         }
     return {"magnifications": blocks}

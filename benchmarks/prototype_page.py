@@ -124,6 +124,12 @@ def _sentences(block: dict[str, Any]) -> list[str]:
             f"- The distilled student's clusters, {what}, {verdict} clusters dealt at random: accuracy {_cell(of_model)}, at "
             f"random {of_random['value']:.2f}."
         )
+    edge = block["edge"]
+    lines.append(
+        "- Against another division of the tiles, those at the edge of the tissue (more than 10 % glass) and the others, the "
+        f"accuracy of the distilled student's clusters, named on each slide, is {edge['clusters']:.2f}, and that of clusters "
+        f"dealt at random {edge['random']:.2f}."
+    )
     for name in ("distilled", "undistilled"):
         each = block["naming"][name]
         by_seed = ", ".join(f"{value:.2f}" for value in block["maps"][name]["by_seed"]["tme_accuracy"])

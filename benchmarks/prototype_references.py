@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from dmml.evaluation.statistics.tile_maps import TME, TUMOR, agreement_by_slide, map_agreement
-from dmml.slides.label_folder import read_label_folder
+from dmml.slides.label_folder import label_shares, read_label_folder
 from dmml.slides.tiling.grid import tile_um
 from dmml.store import FeatureStore
 
@@ -23,7 +23,7 @@ PLACE = ["slide_id", "magnification", "x_um", "y_um"]
 
 
 def tiles_of_store(cohort: Path) -> pd.DataFrame:
-    """One row per tile of a cohort's store: its place, its true region, and its features in the column `features`."""
+    """One row per tile of a cohort's store: its place, true region, share of `glass`, and `features`."""
     store, truth = FeatureStore(cohort / "features.zarr"), read_label_folder(cohort / "truth")
     tables = []
     for slide_id in store.slides():
@@ -32,6 +32,10 @@ def tiles_of_store(cohort: Path) -> pd.DataFrame:
             table = pd.DataFrame({"slide_id": slide_id, "magnification": m}, index=range(len(bag.features)))
             table["x_um"], table["y_um"] = bag.position[:, 0], bag.position[:, 1]
             table["region"] = truth.regions(slide_id, bag.position, tile_um(m))
+            shares = label_shares(
+                truth.image(slide_id), truth.um_per_pixel, bag.position, tile_um(m), max(truth.names) + 1
+            )
+            table["glass"] = shares[:, truth.background]
             table["features"] = list(bag.features.astype(np.float32))
             tables.append(table)
     tiles = pd.concat(tables, ignore_index=True)

@@ -20,6 +20,7 @@ def planted(n_slides=6, shift=0.0, seed=0):
             features = rng.normal(size=(n, 8)) + shift
             features += 6.0 * (region == "tumor")[:, None]
             table = pd.DataFrame({"slide_id": f"S{slide}", "magnification": m, "region": region})
+            table["glass"] = 0.5 * (region == "tumor")
             table["x_um"], table["y_um"], table["features"] = np.arange(n) * 112.0, 56.0, list(features)
             tables.append(table)
     return pd.concat(tables, ignore_index=True)
@@ -80,6 +81,8 @@ def test_the_page_states_means_and_counts_of_namings():
     assert coarse["maps"]["distilled_named_better"]["tme_accuracy"]["value"] == 1.0
     assert coarse["maps"]["distilled_named_once"]["tme_accuracy"]["value"] == 1.0
     assert coarse["maps"]["all_tumor"]["tumor_dice"]["value"] == pytest.approx(0.5)  # 2 · 3 / (9 + 3)
+    assert coarse["edge"]["clusters"] == 1.0  # planted: tumor tiles hold glass
+    assert coarse["edge"]["random"] < 0.8
     assert coarse["naming"]["distilled"] == {"maps": 12, "right": 6, "wrong": 6, "single": 0}
     assert coarse["naming"]["undistilled"] == {"maps": 6, "right": 0, "wrong": 0, "single": 6}
     settings = {"patients": 9, "held_out": 6, "slides": 6, "epochs": 2, "seeds": [0, 1]}
