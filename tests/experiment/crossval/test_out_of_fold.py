@@ -14,9 +14,12 @@ def fitted_fold(fold, days, horizons=(365.0,)):
     """A fold whose model halves survival from one of its own days to the next."""
     curve = {f"survival_{day:g}": [0.5 ** (i + 1)] * 2 for i, day in enumerate(days)}
     predictions = pd.DataFrame({"patient_id": [f"{fold}a", f"{fold}b"], "time": 5.0, "event": 1.0, "risk": 0.1} | curve)
-    return SimpleNamespace(
-        run=FoldRun(0, fold, 0), predictions=predictions.assign(has_expression=1), context={"horizons": list(horizons)}
-    )
+    return fold_result(fold, predictions.assign(has_expression=1), {"horizons": list(horizons)})
+
+
+def fold_result(fold, predictions, context):
+    evaluation = SimpleNamespace(predictions=predictions, context=context)
+    return SimpleNamespace(run=FoldRun(0, fold, 0), evaluation=evaluation)
 
 
 def test_survival_is_given_on_days_that_all_folds_share():
@@ -43,5 +46,9 @@ def test_a_day_has_a_column_only_if_a_fold_reaches_it_or_is_evaluated_at_it():
 
 def test_classes_have_no_survival():
     table = pd.DataFrame({"patient_id": ["a"], "label": ["x"], "prob_x": [0.7], "prob_y": [0.3]})
-    folds = [SimpleNamespace(run=FoldRun(0, 0, 0), predictions=table, context={})]
-    assert list(out_of_fold({"teacher": folds}))[4:] == ["patient_id", "label", "prob_x", "prob_y"]
+    assert list(out_of_fold({"teacher": [fold_result(0, table, {})]}))[4:] == [
+        "patient_id",
+        "label",
+        "prob_x",
+        "prob_y",
+    ]

@@ -15,22 +15,22 @@ from dmml.experiment.predict_slide.tile_choice import check_options, choose_tile
 from dmml.store import FeatureStore, SlideFeatures
 
 COLOUR = {"tissue": "colour", "least_tissue": 0.25, "precision": "32"}
-CUSTOM = {**COLOUR, "tissue": "mine:everything", "least_tissue": 0.6}
+CUSTOM = {**COLOUR, "tissue": "finder:everything", "least_tissue": 0.6}
 ENCODER = {"name": "x", "weights": "0", "dim": 4, "preprocessing": {}}
 
 
 def test_tiles_are_chosen_as_in_training():
     choice = choose_tiles("c.ckpt", {**COLOUR, "least_tissue": 0.6})
     assert choice.record == {"tissue": "colour", "min_tissue": 0.6, "as_in_training": True}
-    assert choose_tiles("c.ckpt", CUSTOM, tissue="mine:everything").record == {
-        "tissue": "mine:everything",
+    assert choose_tiles("c.ckpt", CUSTOM, tissue="finder:everything").record == {
+        "tissue": "finder:everything",
         "min_tissue": 0.6,
         "as_in_training": True,
     }
 
 
 def test_a_function_that_a_checkpoint_names_is_not_run_unless_the_user_names_it():
-    with pytest.raises(InputError, match=r"c\.ckpt.*mine:everything.*--tissue mine:everything.*--tissue colour"):
+    with pytest.raises(InputError, match=r"c\.ckpt.*finder:everything.*--tissue finder:everything.*--tissue colour"):
         choose_tiles("c.ckpt", CUSTOM)
 
 
@@ -39,7 +39,7 @@ def test_a_function_that_a_checkpoint_names_is_not_run_unless_the_user_names_it(
     [
         ({}, {}, [r"method colour, and tiles with at least 25 % tissue.*is not recorded"]),
         (None, {"min_tissue": 0.5}, [r"at least 50 % tissue were read; how this was done .* is not recorded"]),
-        (CUSTOM, {"tissue": "colour"}, [r"method colour; on the training slides it was mine:everything"]),
+        (CUSTOM, {"tissue": "colour"}, [r"method colour; on the training slides it was finder:everything"]),
         (COLOUR, {"min_tissue": 0.125}, [r"at least 12\.5 % tissue were read; on the training slides it was 25 %"]),
         ({**COLOUR, "tissue": None}, {}, [r"method colour; the training cohorts differ in this"]),
         ({**COLOUR, "least_tissue": None}, {}, [r"at least 25 % tissue were read; the training cohorts differ"]),
@@ -99,12 +99,12 @@ def test_a_checkpoint_records_the_extraction_and_predict_slide_follows_it(models
     ]
     capsys.readouterr()
     assert predict(CUSTOM)[0] == 2
-    assert "--tissue mine:everything" in capsys.readouterr().err
+    assert "--tissue finder:everything" in capsys.readouterr().err
     code = "import numpy as np\n\n\ndef everything(picture, mpp):\n    return np.ones(picture.shape[:2], bool)\n"
-    (tmp_path / "mine.py").write_text(code)
+    (tmp_path / "finder.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
-    code, custom = predict(CUSTOM, "--tissue", "mine:everything")
+    code, custom = predict(CUSTOM, "--tissue", "finder:everything")
     assert code == 0
     assert custom["tiles_chosen"]["as_in_training"]
     assert custom["slides"][0]["tiles"]["20"] > recorded["slides"][0]["tiles"]["20"]
-    assert "--tissue mine:everything" in custom["command"]
+    assert "--tissue finder:everything" in custom["command"]
