@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from dmml.functional.aggregation import DEFAULT_SCORE, PeakScore, dpc_knn, merge_finite, merge_tokens
 from dmml.functional.padding import clear_padding, is_known_full
-from dmml.nn.neighbourhood import curve_index_of, gather_rows, order_by_slide, originals_of
+from dmml.nn.neighbourhood import curve_index_of, gather_rows, is_original, order_by_slide
 from dmml.types import Bag
 
 WINDOW = 32
@@ -50,8 +50,7 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5, score:
     """
     with torch.no_grad():
         points, curve_index = tokens.detach().float(), curve_index_of(bag)
-        originals = originals_of(points, curve_index)
-        is_clustered = bag.mask & (originals == torch.arange(points.shape[1], device=points.device))
+        is_clustered = bag.mask & is_original(points, curve_index)
         order = order_by_slide(curve_index, bag, is_clustered)
         # The last window is filled up with masked repeats of a token: to append zeros would copy all tokens.
         missing = -order.shape[1] % WINDOW if order.shape[1] > MAX_POINTS else 0

@@ -71,6 +71,11 @@ def originals_of(points: Tensor, curve_index: Tensor) -> Tensor:
     return torch.empty_like(order).scatter(1, order, kept)
 
 
+def is_original(points: Tensor, curve_index: Tensor) -> Tensor:
+    """Whether a token is the one that is kept of its copies (see `originals_of`); → (B, N) bool."""
+    return originals_of(points, curve_index) == torch.arange(points.shape[1], device=points.device)
+
+
 def _is_known_to_differ(curve_index: Tensor) -> bool:
     """Whether no two tokens of a patient share a position, as for most patients with one slide. Padding is ignored.
 

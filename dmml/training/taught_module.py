@@ -232,9 +232,8 @@ class TaughtModule(SubspaceModule):
         t = self.temperature
         if self.soften_student:
             return self.task.divergence(student, teacher, t)
-        return (
-            self.task.divergence(student * t, teacher, t) / t**2
-        )  # a task divides both sides by T, and multiplies by T²
+        # A task divides both sides by T and multiplies by T², which is undone here for the student and for the factor.
+        return self.task.divergence(student * t, teacher, t) / t**2
 
     # ---- the share of the deep part ------------------------------------------------------------------------------
 

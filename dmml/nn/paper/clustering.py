@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dmml.functional.aggregation import DEFAULT_SCORE, PeakScore, dpc_knn
 from dmml.functional.padding import clear_padding
-from dmml.nn.neighbourhood import curve_index_of, gather_rows, order_by_slide, originals_of
+from dmml.nn.neighbourhood import curve_index_of, gather_rows, is_original, order_by_slide
 from dmml.types import Bag
 
 
@@ -42,7 +42,7 @@ def cluster_around_peaks(
     with torch.no_grad():
         points, curve_index = clear_padding(tokens.detach().float(), bag.mask), curve_index_of(bag)
         index = torch.arange(points.shape[1], device=points.device)
-        is_clustered = bag.mask & (originals_of(points, curve_index) == index)
+        is_clustered = bag.mask & is_original(points, curve_index)
         order = order_by_slide(curve_index, bag, is_clustered)
         n_tokens = is_clustered.sum(1, keepdim=True)
         place = index[:max_candidates].unsqueeze(0)  # (1, L)
