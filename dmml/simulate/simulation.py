@@ -18,6 +18,7 @@ from dmml.simulate.output_folder import finish_simulation, start_simulation
 from dmml.simulate.settings import SimulationSettings
 from dmml.simulate.slides.label_image import write_label_key, write_labels
 from dmml.simulate.truth import FACTOR_NAMES, Patient, draw_patients
+from dmml.simulate.workers import Workers
 from dmml.simulate.world_patients import WorldPatient, draw_world, oracles
 
 
@@ -33,17 +34,18 @@ def simulate(settings: SimulationSettings, overwrite: bool = False) -> dict[str,
     cohorts = {cohort: _draw(settings, cohort, n) for cohort, n in settings.cohort_sizes.items()}
     if not start_simulation(settings.out, settings.arguments(), overwrite):
         return cohorts
-    for cohort, patients in cohorts.items():
-        folder = settings.out / cohort
-        _write_tables(folder, patients, settings)
-        if settings.features_only:
-            _write_expression(folder, patients)
-            _write_features(folder, patients, settings)
-        else:
-            from dmml.simulate.slides.slide_file import write_slides  # imported late: only slides need tifffile
+    with Workers() as workers:
+        for cohort, patients in cohorts.items():
+            folder = settings.out / cohort
+            _write_tables(folder, patients, settings)
+            if settings.features_only:
+                _write_expression(folder, patients)
+                _write_features(folder, patients, settings)
+            else:
+                from dmml.simulate.slides.slide_file import write_slides  # imported late: only slides need tifffile
 
-            _write_star_counts(folder, patients)
-            write_slides(folder, patients, settings.effective_visibility)
+                _write_star_counts(folder, patients, workers)
+                write_slides(folder, patients, settings.effective_visibility, workers)
     finish_simulation(settings.out, settings.arguments())
     return cohorts
 
@@ -145,12 +147,15 @@ def _write_features(folder: Path, patients: list[Patient], settings: SimulationS
     write_label_key(folder / "truth" / "labels.json", TILE_UM[20])
 
 
-def _write_star_counts(folder: Path, patients: list[Patient]) -> None:
-    """Write one STAR counts file in the GDC's format per patient with RNA."""
-    for patient in _progress([p for p in patients if p.has_expression], f"{folder.name}: RNA"):
-        path = folder / "rna" / f"{patient.patient_id}.tsv"
-        if not path.is_file():
-            write_text(path, star_counts(patient))
+def _write_star_counts(folder: Path, patients: list[Patient], workers: Workers) -> None:
+    """Write one STAR counts file in the GDC's format per patient with RNA; existing files are kept."""
+    files = [(folder / "rna" / f"{patient.patient_id}.tsv", patient) for patient in patients if patient.has_expression]
+    missing = [(path, patient) for path, patient in files if not path.is_file()]
+    workers.run(_write_star_count, missing, f"{folder.name}: RNA", "patient", done=len(files) - len(missing))
+
+
+def _write_star_count(path: Path, patient: Patient) -> None:
+    write_text(path, star_counts(patient))
 
 
 def _progress(patients: list[Patient], description: str) -> tqdm:

@@ -2,58 +2,36 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import tifffile
-from tqdm import tqdm
 
 from dmml.atomic_files import atomic_write
-from dmml.progress_bars import hide_bar
 from dmml.simulate.slides.label_image import write_label_key, write_labels
 from dmml.simulate.slides.render import render_slide
 from dmml.simulate.slides.tissue_map import CELL, UM_PER_PIXEL
 from dmml.simulate.truth import Patient
+from dmml.simulate.workers import Workers
 
 LEVELS = 3
 TILE = 256
 QUALITY = 88
 
 
-def write_slides(folder: Path, patients: list[Patient], visibility: float) -> None:
+def write_slides(folder: Path, patients: list[Patient], visibility: float, workers: Workers) -> None:
     """Render the slides of a cohort into `slides/` and their labels into `truth/`; existing slides are kept.
 
     Args:
         folder: Folder of the cohort.
         patients: Patients of the cohort.
         visibility: Correlation between each factor and what a slide shows of it, in (0, 1].
+        workers: Processes that share the slides; every slide has a random generator of its own.
     """
     (folder / "slides").mkdir(parents=True, exist_ok=True)
     slides = [(patient, k) for patient in patients for k in range(len(patient.slides))]
-    missing = [(patient, k) for patient, k in slides if not _path(folder, patient, k).is_file()]
-    progress = tqdm(
-        desc=f"{folder.name}: slides",
-        total=len(slides),
-        initial=len(slides) - len(missing),
-        unit="slide",
-        disable=hide_bar(),
-        leave=False,
-    )
-    workers = min(os.cpu_count() or 1, len(missing) // 4)
-    with progress:
-        if workers > 1:  # slides have separate generators, so the order of the work does not matter
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                jobs = [pool.submit(_write_slide, folder, patient, k, visibility) for patient, k in missing]
-                for job in as_completed(jobs):
-                    job.result()
-                    progress.update()
-        else:
-            for patient, k in missing:
-                _write_slide(folder, patient, k, visibility)
-                progress.update()
+    missing = [(folder, patient, k, visibility) for patient, k in slides if not _path(folder, patient, k).is_file()]
+    workers.run(_write_slide, missing, f"{folder.name}: slides", "slide", done=len(slides) - len(missing))
     write_label_key(folder / "truth" / "labels.json", CELL * UM_PER_PIXEL)
 
 
@@ -93,7 +71,8 @@ def write_pyramid(path: Path, image: np.ndarray) -> None:
 
 
 def _halve(image: np.ndarray) -> np.ndarray:
-    """Halve the resolution by averaging blocks of 2 × 2 pixels."""
+    """Halve the resolution by averaging blocks of 2 × 2 pixels, halves rounded up."""
     rows, columns = image.shape[0] // 2, image.shape[1] // 2
-    blocks = image[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2, 3)
-    return (blocks.mean(axis=(1, 3), dtype=np.float32) + 0.5).astype(np.uint8)
+    whole = image[: 2 * rows, : 2 * columns].astype(np.uint16)
+    pairs = whole[::2] + whole[1::2]
+    return ((pairs[:, ::2] + pairs[:, 1::2] + 2) // 4).astype(np.uint8)
