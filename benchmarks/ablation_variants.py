@@ -104,9 +104,7 @@ DMML_PARTS = {
         "distilled programs", REMOVED, STUDENT, (SHARED, FEW, HIDDEN), {"teacher_program_weight": 0.0}
     ),
     # Not with many tokens: attention among all of them takes minutes an epoch, which is what aggregation is for.
-    "student_no_aggregation": Variant(
-        "token aggregation", REMOVED, STUDENT, (RARE, INTERACTION), {"n_merged": None}
-    ),
+    "student_no_aggregation": Variant("token aggregation", REMOVED, STUDENT, (RARE, INTERACTION), {"n_merged": None}),
     "student_one_merged": Variant("K = 8, not 1", REPLACED, STUDENT, (RARE, MANY), {"n_merged": 1}),
     "student_two_merged": Variant("K = 8, not 2", REPLACED, STUDENT, (RARE, MANY), {"n_merged": 2}),
     "student_tissue_attention": Variant(

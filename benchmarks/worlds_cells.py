@@ -26,7 +26,7 @@ import torch
 from process_memory import peak_above
 from worlds_data import Setup, WorldData, read_world
 from worlds_factors import ceilings
-from worlds_networks import FACTORS_IN, NETWORKS, Network, checkpoint_of, predict_network, teaching
+from worlds_networks import FACTORS_IN, NETWORKS, Network, checkpoint_of, predict_network
 from worlds_references import REFERENCES, predict_reference
 
 import dmml
@@ -83,12 +83,22 @@ def with_teachers(models: Sequence[str], networks: Mapping[str, Network] = NETWO
     return [name for name in (*REFERENCES, *networks) if name in wanted]
 
 
-def is_done(group: Group, model: str, setup: Setup, work: Path, networks: Mapping[str, Network] = NETWORKS) -> bool:
-    """Whether a cell of this setup and definition is kept, with the checkpoint that other cells need."""
-    path = group.folder(work) / f"{model}.json"
-    if not path.is_file() or not _is_current(json.loads(path.read_text(encoding="utf-8")), setup, networks):
-        return False
-    return model not in teaching(networks) or checkpoint_of(model, group.folder(work) / "checkpoints").is_file()
+def missing_cells(
+    group: Group, models: Sequence[str], setup: Setup, work: Path, networks: Mapping[str, Network] = NETWORKS
+) -> list[str]:
+    """The models to fit, in their order: those without a kept result of this setup and definition, and their teachers.
+
+    A teacher with a kept result is fitted again if its checkpoint is lost and a student still needs it.
+    """
+    folder = group.folder(work)
+    lost: set[str] = set()
+    for model in reversed(models):  # students come after their teachers
+        path = folder / f"{model}.json"
+        kept = path.is_file() and _is_current(json.loads(path.read_text(encoding="utf-8")), setup, networks)
+        needed = any(model in networks[other].needs for other in lost if other in networks)
+        if not kept or (needed and not checkpoint_of(model, folder / "checkpoints").is_file()):
+            lost.add(model)
+    return [model for model in models if model in lost]
 
 
 def _is_current(result: dict[str, Any], setup: Setup, networks: Mapping[str, Network]) -> bool:
@@ -120,7 +130,7 @@ def run_group(
         {model: the exception that ended it}; the models that need its checkpoint are named as well.
     """
     torch.set_num_threads(1)
-    missing = [model for model in models if not is_done(group, model, setup, work, networks)]
+    missing = missing_cells(group, models, setup, work, networks)
     if not missing:
         return {}
     folder = group.folder(work)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
-from worlds_cells import Group, is_done, kept_results, run_group
+from worlds_cells import Group, kept_results, missing_cells, run_group
 from worlds_data import Setup, scene_named
 from worlds_networks import NETWORKS, Network
 
@@ -23,9 +23,7 @@ UNMEASURED_SECONDS = 80.0
 
 def pending(plan: Plan, setup: Setup, work: Path, networks: Mapping[str, Network] = NETWORKS) -> Plan:
     """The cells of a plan that are not kept yet."""
-    left = {
-        group: [m for m in models if not is_done(group, m, setup, work, networks)] for group, models in plan.items()
-    }
+    left = {group: missing_cells(group, models, setup, work, networks) for group, models in plan.items()}
     return {group: models for group, models in left.items() if models}
 
 

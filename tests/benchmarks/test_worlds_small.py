@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -146,15 +147,26 @@ def test_two_processes_give_the_same_cells_as_one(short, tmp_path):
 
 def test_other_settings_are_other_cells(short):
     import worlds
-    from worlds_cells import Group, is_done
+    from worlds_cells import Group, missing_cells
     from worlds_data import Setup
 
     work, _ = short
     group = Group("tissue_only", 40, 1)
-    assert is_done(group, "student", Setup(30, 16, 1), work)
-    assert not is_done(group, "student", Setup(30, 16, 2), work)
-    assert not is_done(group, "student_undistilled", Setup(30, 16, 1), work)
+    assert missing_cells(group, ["teacher", "student"], Setup(30, 16, 1), work) == []
+    assert missing_cells(group, ["teacher", "student"], Setup(30, 16, 2), work) == ["teacher", "student"]
+    assert missing_cells(group, ["student_undistilled"], Setup(30, 16, 1), work) == ["student_undistilled"]
     assert worlds.pending({group: ["teacher", "student"]}, Setup(30, 16, 1), work) == {}
+
+
+def test_a_teacher_without_its_checkpoint_is_fitted_again_only_for_a_student_that_is_missing(short, tmp_path):
+    from worlds_cells import Group, missing_cells
+    from worlds_data import Setup
+
+    group, setup = Group("tissue_only", 40, 1), Setup(30, 16, 1)
+    shutil.copytree(short[0], tmp_path / "work", ignore=shutil.ignore_patterns("checkpoints"))
+    assert missing_cells(group, ["teacher", "student"], setup, tmp_path / "work") == []
+    (group.folder(tmp_path / "work") / "student.json").unlink()
+    assert missing_cells(group, ["teacher", "student"], setup, tmp_path / "work") == ["teacher", "student"]
 
 
 @pytest.mark.parametrize("model", ["transmil_like", "mcat_like", "late_fusion"])
