@@ -43,11 +43,11 @@ def cheap_encoder():
     import timm
     import torch
 
-    from dmml.slides.encoders.build import Encoder
+    from dmml.slides.encoders.torch_encoder import TorchEncoder
 
     torch.manual_seed(0)
     model = timm.create_model("tf_efficientnet_lite0", num_classes=0)
-    return Encoder("lite0-64px", model, {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 64}, device="cpu")
+    return TorchEncoder("lite0-64px", model, {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 64}, device="cpu")
 
 
 def encoder_of(name: str):

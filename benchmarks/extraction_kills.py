@@ -31,7 +31,7 @@ from dmml.slides.extraction.extract import extract
 class MeanColour:
     # An encoder without a network, so that a process starts in a second and most of its life is extraction.
     # What stands before this text says how many SECONDS a batch takes.
-    name, dim, batch_size, precision = "mean-colour", 3, 8, "32"
+    name, dim, batch_size, precision, backend = "mean-colour", 3, 8, "32", "numpy"
     identity = {"name": "mean-colour", "weights": "none", "dim": 3, "preprocessing": {}}
 
     def start(self, tiles):

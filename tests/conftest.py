@@ -35,6 +35,16 @@ def _fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_encoder_cache():
+    """Keep exported encoders in the checkout, so that a run of the tests exports the default encoder at most once."""
+    folder = REPOSITORY / ".pytest_cache" / "encoders"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMML_ENCODER_CACHE", str(folder))
+        yield
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """Root of the checkout."""

@@ -55,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     encoding.add_argument("--weights", metavar="PATH", help="local weights of the encoder: safetensors or a state dict")
     encoding.add_argument("--precision", default="32", metavar="P", help="32 (default), bf16 or 16")
+    encoding.add_argument(
+        "--backend",
+        default="auto",
+        metavar="B",
+        help="library that runs the encoder: torch, onnxruntime (CPUs only), or auto (default), the faster one; a store is "
+        "continued with its own",
+    )
     encoding.add_argument("--compile", action="store_true", help="run the encoder through torch.compile")
     encoding.add_argument("--batch-size", type=int, metavar="N", help="tiles per batch (default: found by trial)")
     tissue = parser.add_argument_group("tissue")
@@ -115,6 +122,7 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         precision=args.precision,
         compiled=args.compile,
+        backend=args.backend,
         min_tissue=args.min_tissue,
         tissue=args.tissue,
         readers=_default_readers() if args.readers is None else args.readers,

@@ -16,7 +16,7 @@ from dmml.store.root_attributes import VECTORS
 from dmml.training.checkpointing.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
-    from dmml.slides.encoders.build import Encoder
+    from dmml.slides.encoders.encoder import Encoder
     from dmml.slides.stains.stains import StainNormalization
     from dmml.training.subspace_module import SubspaceModule
 
@@ -88,6 +88,9 @@ def _model_class(path: str | Path, hparams: dict[str, Any]) -> type[SubspaceModu
 def load_encoder_of(model: CheckpointModel, weights: str | Path | None = None) -> Encoder:
     """Load the encoder that a model was trained on, and make sure that its weights are the same, tensor by tensor.
 
+    An encoder that was exported before, and that runs fastest on this processor as a graph, is loaded from the cache of
+    graphs, by the hash of its weights; then the weights themselves are not needed.
+
     Args:
         model: The model, from `load_model`.
         weights: Local weights; needed if no package contains them and there is no network.
@@ -95,7 +98,9 @@ def load_encoder_of(model: CheckpointModel, weights: str | Path | None = None) -
     Raises:
         InputError: The encoder cannot be loaded, or its weights or preprocessing differ.
     """
+    from dmml.slides.encoders.backend_choice import cached_encoder
     from dmml.slides.encoders.build import load_encoder
+    from dmml.slides.encoders.encoder import cuda_is_available
 
     expected = model.encoder
     if expected.get("content") == VECTORS:
@@ -103,6 +108,8 @@ def load_encoder_of(model: CheckpointModel, weights: str | Path | None = None) -
             f"{model.path}: the model reads vectors of slides ({expected['name']}), which dmml cannot make from a slide; import "
             "the slide's vector with `dmml features import`, and use `dmml predict`"
         )
+    if weights is None and not cuda_is_available() and (cached := cached_encoder(expected)) is not None:
+        return cached
     try:
         encoder = load_encoder(expected["name"], weights)
     except InputError as error:

@@ -16,7 +16,7 @@ from dmml.slides.tiling.grid import DEFAULT_TISSUE, MIN_TISSUE, check_magnificat
 from dmml.slides.tiling.layout import SlideRequest
 
 if TYPE_CHECKING:
-    from dmml.slides.encoders.build import Encoder
+    from dmml.slides.encoders.encoder import Encoder
     from dmml.slides.stains.stains import StainNormalization
     from dmml.store import SlideFeatures
 

@@ -12,6 +12,8 @@ UNKNOWN_WEIGHTS = "imported"
 """Stands in for the hash of the weights if features were made elsewhere and the weights are not known"""
 STAINS = "stain_normalization"
 """Key of the identity that says how the stains of the tiles were normalised; absent for tiles as scanned"""
+ENCODER_BACKEND = "encoder_backend"
+"""Root attribute that names the library that ran the encoder. It is no part of the identity: features of the backends agree"""
 BUILT_IN_TARGET = "built-in"
 """Target of a stain normalisation if the user gave none"""
 

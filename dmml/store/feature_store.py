@@ -1,7 +1,8 @@
 """A store of tile features: one zarr v3 group per slide.
 
 Layout, with N tiles. The root attributes are `format`, `encoder`, `tile_px` and `magnifications`; `extraction`,
-`content`, `dtype` and `feature_names` are written only if they differ from the defaults (see `FeatureStore.create`)::
+`content`, `dtype`, `feature_names` and `encoder_backend` are written only if they differ from the defaults (see
+`FeatureStore.create`)::
 
     slides/<slide_id>/10x/features  (N10, D) float16, or float32 where the root attribute `dtype` says so
     slides/<slide_id>/10x/position  (N10, 2) float32, tile centre in µm from the slide's origin
@@ -27,7 +28,7 @@ import numpy as np
 from dmml.errors import InputError
 from dmml.store.backends import backend_of
 from dmml.store.checks import check_slide_attributes, checked_bags
-from dmml.store.encoder_identity import checked_identity
+from dmml.store.encoder_identity import ENCODER_BACKEND, checked_identity
 from dmml.store.feature_reader import FORMAT, FeatureReader
 from dmml.store.folder_names import is_folder_name
 from dmml.store.raw_arrays import group_json
@@ -63,6 +64,7 @@ class FeatureStore(FeatureReader):
         content: str | None = None,
         dtype: str = "float16",
         feature_names: Sequence[str] | None = None,
+        encoder_backend: str | None = None,
     ) -> FeatureStore:
         """Open the store at `path` for writing, and create it if it does not exist.
 
@@ -75,6 +77,8 @@ class FeatureStore(FeatureReader):
             content: `"vectors"` for a store of vectors without positions; None for tiles.
             dtype: Type in which features are kept, `"float16"` or `"float32"`.
             feature_names: Name of each feature; None if the features have no names.
+            encoder_backend: Library that runs the encoder, which an existing store may have in another form; None if it
+                is not known.
 
         Raises:
             InputError: An argument is invalid, or a store already exists that was made with another encoder, grid or
@@ -91,7 +95,8 @@ class FeatureStore(FeatureReader):
             backend = backend_of(path)
             # The root is written last and in one step: a writer that dies here leaves an empty store or none.
             backend.write_new("slides/zarr.json", group_json({}))
-            backend.write_new("zarr.json", group_json(requested))
+            made_by = {} if encoder_backend is None else {ENCODER_BACKEND: encoder_backend}
+            backend.write_new("zarr.json", group_json({**requested, **made_by}))
         store = cls(path, mode="r+")
         store.check_same(requested)
         return store

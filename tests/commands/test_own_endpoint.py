@@ -66,7 +66,7 @@ def journey(tmp_path_factory, repository) -> Journey:
         for cohort in ("development", "held_out"):  # the store says that the default encoder made its features
             store = root / "cohorts" / cohort / "features.zarr" / "zarr.json"
             content = json.loads(store.read_text())
-            content["attributes"]["encoder"] = load_encoder().identity
+            content["attributes"]["encoder"] = load_encoder(backend="torch").identity
             store.write_text(json.dumps(content))
         made = Journey(root)
         trainer = {"default_root_dir": str(root / "runs" / "marker"), "max_epochs": 2, "enable_progress_bar": False}

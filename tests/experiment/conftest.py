@@ -59,7 +59,7 @@ def models(tmp_path_factory, shared_data) -> Models:
     assert main(argv) == 0
     store = root / "development" / "features.zarr" / "zarr.json"
     content = json.loads(store.read_text())
-    content["attributes"]["encoder"] = load_encoder().identity
+    content["attributes"]["encoder"] = load_encoder(backend="torch").identity
     store.write_text(json.dumps(content))
     fitted = Models(root, shared_data / "slides")
     _fit(fitted, "teacher", "SubspaceTeacher", {"class_path": "Survival"}, SURVIVAL)

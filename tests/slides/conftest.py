@@ -27,7 +27,7 @@ def small_encoder():
     import timm
     import torch
 
-    from dmml.slides.encoders.build import Encoder
+    from dmml.slides.encoders.torch_encoder import TorchEncoder
 
     torch.manual_seed(1)
     model = timm.create_model("test_efficientnet", num_classes=0)
@@ -37,14 +37,14 @@ def small_encoder():
     model.train()(torch.randn(8, 3, 96, 96))  # statistics of its own, without which the features vanish
     config = model.pretrained_cfg
     preprocessing = {"mean": list(config["mean"]), "std": list(config["std"]), "size": 96}
-    return Encoder("test_efficientnet", model, preprocessing, device="cpu")
+    return TorchEncoder("test_efficientnet", model, preprocessing, device="cpu")
 
 
 @pytest.fixture(scope="session")
 def lite0():
     from dmml.slides.encoders.build import load_encoder
 
-    return load_encoder(device="cpu")
+    return load_encoder(device="cpu", backend="torch")
 
 
 @pytest.fixture

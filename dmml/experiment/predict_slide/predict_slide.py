@@ -30,7 +30,7 @@ from dmml.store.encoder_identity import STAINS
 
 if TYPE_CHECKING:
     from dmml.experiment.predict_slide.maps import Thumbnail
-    from dmml.slides.encoders.build import Encoder
+    from dmml.slides.encoders.encoder import Encoder
     from dmml.slides.stains.stains import StainNormalization
     from dmml.store import SlideFeatures
     from dmml.types import Batch, SubspaceOutput
@@ -203,6 +203,7 @@ def _record(
         "tiles_chosen": tiles.record,
         "model": model.identity,
         "encoder": encoder.identity | {key: model.encoder[key] for key in (STAINS,) if model.encoder.get(key)},
+        "encoder_backend": encoder.backend,
         "command": command,
         "created": now(),
         "versions": {"dmml": __version__, "torch": torch.__version__},

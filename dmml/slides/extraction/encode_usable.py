@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dmml.slides.discovery.discover import Discovery
-from dmml.slides.encoders.build import Encoder, load_encoder
+from dmml.slides.encoders.build import load_encoder
+from dmml.slides.encoders.encoder import Encoder, cuda_is_available
+from dmml.slides.extraction.continued_backend import backend_to_load, check_continued_backend
 from dmml.slides.extraction.estimate import Estimate, estimate
 from dmml.slides.extraction.finish import record_failures_so_far
 from dmml.slides.extraction.job import ExtractionJob
@@ -109,7 +111,9 @@ class _SlidesToStore:
 
     def _open_store(self) -> FeatureStore:
         job = self.job
-        return open_for_writing(job.out, self.encoder, job.magnifications, job.options, job.stain_normalization)
+        store = open_for_writing(job.out, self.encoder, job.magnifications, job.options, job.stain_normalization)
+        check_continued_backend(store, self.encoder, job.options)  # another process may have created it
+        return store
 
     def _count_written(self, slide: EncodedSlide) -> None:
         result, slide_id = self.job.result, slide.request.path.stem
@@ -130,12 +134,15 @@ class _SlidesToStore:
 def _load_encoder(job: ExtractionJob) -> Encoder:
     encoder, options, shard = job.options.encoder, job.options, job.shard
     if isinstance(encoder, str):
-        import torch
-
         device = None
-        if shard is not None and shard.source != "--shard" and torch.cuda.is_available():
+        if shard is not None and shard.source != "--shard" and cuda_is_available():
+            import torch
+
             device = f"cuda:{shard.local % torch.cuda.device_count()}"
-        encoder = load_encoder(encoder, options.weights, device, options.precision, options.compiled)
+        backend = backend_to_load(job.store, options)
+        encoder = load_encoder(encoder, options.weights, device, options.precision, options.compiled, backend)
+    if job.store is not None:
+        check_continued_backend(job.store, encoder, options)
     if options.batch_size is None:
         encoder.find_batch_size()
     return encoder

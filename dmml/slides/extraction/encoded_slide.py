@@ -18,7 +18,7 @@ from dmml.slides.wsi.slide import MAX_UNREADABLE_SHARE
 from dmml.store import SlideFeatures
 
 if TYPE_CHECKING:
-    from dmml.slides.encoders.build import Encoder
+    from dmml.slides.encoders.encoder import Encoder
 
 
 @dataclass

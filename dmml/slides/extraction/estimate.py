@@ -19,7 +19,7 @@ from dmml.slides.tiling.grid import TILE_PX
 from dmml.slides.tiling.layout import SlideRequest
 
 if TYPE_CHECKING:
-    from dmml.slides.encoders.build import Encoder
+    from dmml.slides.encoders.encoder import Encoder
 
 MAX_LAID_OUT = 40
 """Maximum number of slides whose tissue is searched; if there are more, the tiles of the others are extrapolated"""

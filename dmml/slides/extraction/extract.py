@@ -18,7 +18,7 @@ from dmml.slides.extraction.slide_locks import SlideLocks
 from dmml.slides.extraction.stored_slides import existing_store, stored_slide_test
 
 if TYPE_CHECKING:
-    from dmml.slides.encoders.build import Encoder
+    from dmml.slides.encoders.encoder import Encoder
     from dmml.slides.reading.reader_pool import ReaderPool
 
 _LOG = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def extract(
         encoder: Name for `load_encoder`, a loaded encoder, or None for the default.
         **options: Fields of `ExtractionOptions`: `weights`, local weights of the encoder; `magnifications`, one, or two
             of which the finer is twice the coarser; `mpp`, µm per pixel if neither a slide nor the `manifest` (CSV)
-            states it; `batch_size`, `precision` and `compiled` of the encoder; `min_tissue`, smallest share of tissue
+            states it; `batch_size`, `precision`, `compiled` and `backend` of the encoder; `min_tissue`, smallest share of tissue
             in a tile; `tissue`, `colour` or `module:function`; `readers`, number of reading processes, 0 for a thread;
             `shard`, `i/n`; `strict`, raise an error at the end if any slide failed; `overwrite`, extract slides again
             that the store already holds; `dry_run`, only report what would be done; `stain_normalization`, `macenko` or

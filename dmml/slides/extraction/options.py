@@ -15,7 +15,7 @@ from dmml.slides.wsi.mpp import check_mpp, pixel_um
 from dmml.store.encoder_identity import STAINS
 
 if TYPE_CHECKING:
-    from dmml.slides.encoders.build import Encoder
+    from dmml.slides.encoders.encoder import Encoder
     from dmml.slides.stains.stains import StainNormalization
     from dmml.store import FeatureStore
 
@@ -32,6 +32,7 @@ class ExtractionOptions:
     batch_size: int | None = None
     precision: str = "32"
     compiled: bool = False
+    backend: str = "auto"
     min_tissue: float = MIN_TISSUE
     tissue: str = DEFAULT_TISSUE
     readers: int = 0
@@ -48,7 +49,9 @@ class ExtractionOptions:
         Raises:
             InputError: An option has an impossible value; the message names it.
         """
-        from dmml.slides.encoders.build import check_precision, check_weights
+        from dmml.slides.encoders.backend_choice import check_backend
+        from dmml.slides.encoders.build import check_weights
+        from dmml.slides.encoders.torch_encoder import check_precision
 
         if self.mpp is not None:
             check_mpp(self.mpp)
@@ -63,6 +66,7 @@ class ExtractionOptions:
 
             tissue_function(self.tissue)
         check_precision(self.precision)
+        check_backend(self.backend, self.precision, self.compiled)
         if isinstance(self.encoder, str):
             check_weights(self.encoder, self.weights)
         return check_magnifications(self.magnifications)
@@ -98,4 +102,6 @@ def open_for_writing(
 
     scales = {m: pixel_um(m) for m in magnifications}
     stains = {} if stain_normalization is None else {STAINS: stain_normalization.identity}
-    return FeatureStore.create(out, {**encoder.identity, **stains}, scales, TILE_PX, options.recorded)
+    return FeatureStore.create(
+        out, {**encoder.identity, **stains}, scales, TILE_PX, options.recorded, encoder_backend=encoder.backend
+    )

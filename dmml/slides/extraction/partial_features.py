@@ -16,7 +16,7 @@ import numpy as np
 import dmml
 
 if TYPE_CHECKING:
-    from dmml.slides.encoders.build import Encoder
+    from dmml.slides.encoders.encoder import Encoder
     from dmml.slides.stains.stains import StainNormalization
     from dmml.slides.tiling.layout import Layout
 
@@ -108,11 +108,12 @@ def _read_records(file: FileIO, digest: bytes, counts: Mapping[int, int], dim: i
 
 
 def input_digest(layout: Layout, encoder: Encoder, stain_normalization: StainNormalization | None = None) -> bytes:
-    """SHA-256 of all that determines a slide's features: file, tile positions, encoder, stains, and dmml's version."""
+    """SHA-256 of all that determines a slide's features: file, tiles, encoder and backend, stains, and dmml's version."""
     inputs: dict[str, Any] = {
         "version": dmml.__version__,
         "encoder": encoder.identity,
         "precision": encoder.precision,
+        "backend": encoder.backend,
         "slide": {key: layout.attributes[key] for key in ("source", "source_bytes", "source_hash", "mpp")},
     }
     if stain_normalization is not None and layout.stains is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,9 +18,7 @@ from dmml.slides.tiling.grid import TILE_PX
 from dmml.slides.tiling.layout import Layout, SlideRequest
 
 if TYPE_CHECKING:
-    import torch
-
-    from dmml.slides.encoders.build import Encoder
+    from dmml.slides.encoders.encoder import Encoder
     from dmml.slides.reading.reader_pool import ReaderPool
 
 _GROUPS_AHEAD = 6
@@ -84,7 +82,7 @@ class _Stream:
         self.reading: deque[tuple[SlideInProgress, Future[TileBatch]]] = deque()
         self.waiting: list[_WaitingTile] = []
         self.pixels = self._empty_batch()
-        self.running: tuple[list[_WaitingTile], list[torch.Tensor]] | None = None
+        self.running: tuple[list[_WaitingTile], Sequence[Any]] | None = None
         self.finished: deque[EncodedSlide] = deque()
 
     def advance(self) -> bool:

@@ -7,7 +7,8 @@ from PIL import Image
 
 from dmml.errors import InputError
 from dmml.slides.encoders import default_encoder
-from dmml.slides.encoders.build import Encoder, load_encoder
+from dmml.slides.encoders.build import load_encoder
+from dmml.slides.encoders.torch_encoder import TorchEncoder
 from dmml.slides.encoders.weights import fitting_tensors, read_tensors, tensor_hash
 
 PALACE, DAISY = 698, 985
@@ -55,7 +56,7 @@ def test_preprocessing_follows_its_formula(small_encoder):
     mean, std = (np.array(small_encoder.preprocessing[key], np.float32) for key in ("mean", "std"))
     x = torch.from_numpy(((tiles / np.float32(255) - mean) / std).transpose(0, 3, 1, 2))
     with torch.no_grad():
-        want = small_encoder._model(x).numpy()
+        want = small_encoder.model(x).numpy()
     assert np.abs(want).max() > 0.1
     np.testing.assert_allclose(small_encoder(tiles), want, atol=1e-4)
 
@@ -77,7 +78,7 @@ def test_tensors_in_another_order_are_refused():
 @pytest.mark.parametrize("prefix", ["", "module.", "teacher.backbone."])
 @pytest.mark.parametrize("kind", ["pth", "nested", "safetensors"])
 def test_local_weights_are_found_in_any_container(tmp_path, small_encoder, prefix, kind):
-    state = {prefix + k: v for k, v in small_encoder._model.state_dict().items()} | {"head.weight": torch.zeros(3)}
+    state = {prefix + k: v for k, v in small_encoder.model.state_dict().items()} | {"head.weight": torch.zeros(3)}
     path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
     if kind == "safetensors":
         from safetensors.torch import save_file
@@ -85,7 +86,7 @@ def test_local_weights_are_found_in_any_container(tmp_path, small_encoder, prefi
         save_file({k: v.clone().contiguous() for k, v in state.items()}, path)
     else:
         torch.save({"state_dict": state, "epoch": 3} if kind == "nested" else state, path)
-    loaded = load_encoder("test_efficientnet", weights=path, device="cpu")
+    loaded = load_encoder("test_efficientnet", weights=path, device="cpu", backend="torch")
     assert loaded.weights == small_encoder.weights
     assert loaded.preprocessing["size"] == 160  # timm's own; the fixture's is smaller, to be quick
     loaded.preprocessing["size"] = small_encoder.preprocessing["size"]
@@ -94,7 +95,7 @@ def test_local_weights_are_found_in_any_container(tmp_path, small_encoder, prefi
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path, small_encoder):
-    reference = small_encoder._model.state_dict()
+    reference = small_encoder.model.state_dict()
     short = dict(list(reference.items())[3:])
     with pytest.raises(InputError, match=r"w\.pth: does not fit the encoder: 3 of"):
         fitting_tensors(short, reference, tmp_path / "w.pth")
@@ -126,7 +127,7 @@ def test_missing_weights_are_refused_with_advice(monkeypatch, tmp_path):
 
 def test_a_network_must_give_one_vector_per_tile():
     with pytest.raises(InputError, match="one vector per tile"):
-        Encoder("flat", torch.nn.Conv2d(3, 4, 1), {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 32}, device="cpu")
+        TorchEncoder("flat", torch.nn.Conv2d(3, 4, 1), {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 32}, device="cpu")
 
 
 def test_the_hash_depends_on_every_value():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dmml.errors import InputError
-from dmml.slides.encoders.build import Encoder, load_encoder
+from dmml.slides.encoders.build import load_encoder
 from dmml.slides.encoders.recipes import (
     RECIPES,
     Recipe,
@@ -14,6 +14,7 @@ from dmml.slides.encoders.recipes import (
     recipe_for,
     token_pool,
 )
+from dmml.slides.encoders.torch_encoder import TorchEncoder
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +61,7 @@ def test_the_paper_s_resnet_is_cut_after_its_third_stage(tmp_path):
     torch.manual_seed(0)
     whole = resnet50(weights=None).eval()
     torch.save(whole.state_dict(), tmp_path / "resnet50.pth")
-    encoder = load_encoder("resnet50", tmp_path / "resnet50.pth", device="cpu")
+    encoder = load_encoder("resnet50", tmp_path / "resnet50.pth", device="cpu", backend="torch")
     tiles = np.random.default_rng(0).integers(0, 255, (2, 224, 224, 3), np.uint8)
     mean, std = (torch.tensor(encoder.preprocessing[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     with torch.inference_mode():
@@ -98,14 +99,14 @@ class Greedy(torch.nn.Module):
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved_until_it_fits():
-    encoder = Encoder("greedy", Greedy(), {"mean": [0.0] * 3, "std": [1.0] * 3, "size": 224}, device="cpu")
+    encoder = TorchEncoder("greedy", Greedy(), {"mean": [0.0] * 3, "std": [1.0] * 3, "size": 224}, device="cpu")
     encoder.batch_size = 16
     tiles = np.random.default_rng(0).integers(0, 255, (21, 224, 224, 3), np.uint8)
     np.testing.assert_allclose(encoder(tiles), tiles.mean(axis=(1, 2)) / 255, atol=1e-5)
     assert encoder.batch_size == 2
 
 
-class OnGpu(Encoder):
+class OnGpu(TorchEncoder):
     """As on a GPU that holds so many tiles."""
 
     fits = 300
@@ -130,7 +131,7 @@ def test_a_compiled_encoder_gives_the_same_features():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 16, 16), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     preprocessing_of_x = {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 64}
-    plain, compiled = (Encoder("x", model, preprocessing_of_x, device="cpu", compiled=c) for c in (False, True))
+    plain, compiled = (TorchEncoder("x", model, preprocessing_of_x, device="cpu", compiled=c) for c in (False, True))
     plain.batch_size = compiled.batch_size = 2
     tiles = np.random.default_rng(0).integers(0, 255, (3, 224, 224, 3), np.uint8)
     np.testing.assert_allclose(compiled(tiles), plain(tiles), rtol=1e-4, atol=1e-5)
@@ -153,12 +154,12 @@ def test_a_hub_name_is_built_by_its_recipe(name, monkeypatch):
 
 def test_half_precision_is_close_and_recorded(small_encoder):
     tiles = np.random.default_rng(0).integers(0, 255, (3, 224, 224, 3), np.uint8)
-    half = Encoder("x", small_encoder._model, small_encoder.preprocessing, device="cpu", precision="bf16")
+    half = TorchEncoder("x", small_encoder.model, small_encoder.preprocessing, device="cpu", precision="bf16")
     a, b = small_encoder(tiles), half(tiles)
     assert b.dtype == np.float32
     assert 0 < np.abs(a - b).max() < 0.1 * np.abs(a).max()
     with pytest.raises(InputError, match="--precision 8"):
-        Encoder("x", small_encoder._model, small_encoder.preprocessing, device="cpu", precision="8")
+        TorchEncoder("x", small_encoder.model, small_encoder.preprocessing, device="cpu", precision="8")
 
 
 def test_features_of_a_tile_do_not_depend_on_the_tiles_encoded_with_it(small_encoder):

@@ -139,12 +139,12 @@ def test_the_failure_recorded_by_another_process_is_kept(make_slide, small_encod
 TWO = """
 import sys, time
 import timm, torch
-from dmml.slides.encoders.build import Encoder
+from dmml.slides.encoders.torch_encoder import TorchEncoder
 from dmml.slides.extraction.extract import extract
 
 torch.manual_seed(1)
 model = timm.create_model("test_efficientnet", num_classes=0)
-encoder = Encoder("small", model, {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 96}, device="cpu")
+encoder = TorchEncoder("small", model, {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 96}, device="cpu")
 print("ready", flush=True)
 sys.stdin.readline()
 print(*sorted(extract(["in"], "f.zarr", encoder, batch_size=16).written))

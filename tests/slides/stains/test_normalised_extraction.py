@@ -14,7 +14,7 @@ from dmml.__main__ import main
 from dmml.data.encoder_match import check_same_encoder
 from dmml.data.joined_store import JoinedStore
 from dmml.errors import InputError
-from dmml.slides.encoders.build import Encoder
+from dmml.slides.encoders.torch_encoder import TorchEncoder
 from dmml.slides.extraction.extract import extract
 from dmml.slides.stains.choose import stain_normalization
 from dmml.slides.stains.colour_map import ColourMap
@@ -90,7 +90,7 @@ def test_batches_readers_interruptions_and_shards_change_no_bit(slides, small_en
     for shard in ("1/2", "2/2"):
         extract([slides], "shards.zarr", small_encoder, batch_size=8, shard=shard, **options)
     assert_same(contents("shards.zarr"), whole)
-    finish, calls = Encoder.finish, []
+    finish, calls = TorchEncoder.finish, []
 
     def killed(self, started):
         calls.append(1)
@@ -99,7 +99,7 @@ def test_batches_readers_interruptions_and_shards_change_no_bit(slides, small_en
         return finish(self, started)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Encoder, "finish", killed)
+        patch.setattr(TorchEncoder, "finish", killed)
         with pytest.raises(KeyboardInterrupt):
             extract([slides], "cut.zarr", small_encoder, batch_size=8, **options)
     result = extract([slides], "cut.zarr", small_encoder, batch_size=8, **options)
@@ -108,7 +108,7 @@ def test_batches_readers_interruptions_and_shards_change_no_bit(slides, small_en
     # What was kept for another choice is not used.
     with monkeypatch.context() as patch:
         calls.clear()
-        patch.setattr(Encoder, "finish", killed)
+        patch.setattr(TorchEncoder, "finish", killed)
         with pytest.raises(KeyboardInterrupt):
             extract([slides], "other.zarr", small_encoder, batch_size=4, **options)
     assert extract([slides], "other.zarr", small_encoder, batch_size=4).resumed_tiles == 0
