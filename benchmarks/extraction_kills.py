@@ -3,15 +3,19 @@
 Each round starts `extract` on the same slides in a separate process and kills it with SIGKILL after a random time. When
 the store is complete, it is compared file by file with an uninterrupted one, and a new store is begun. The repeated work
 is counted: tiles that the encoder got before a kill and again after it, and slides whose tiles were all repeated. No
-slide that was in the store may be written a second time.
+slide that was in the store may be written a second time. Half of the rounds use an encoder without a network, the others
+a small network of timm's with random weights, from its exported graph in ONNX Runtime.
 
-    python benchmarks/extraction_kills.py [--kills 50] [--out docs/results]
+    python benchmarks/extraction_kills.py [--kills 50] [--encoders mean-colour onnxruntime] [--out docs/results]
+
+With --out, encoders that are left out keep the results of earlier runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import signal
@@ -44,28 +48,57 @@ class MeanColour:
     def find_batch_size(self):
         return self.batch_size
 """
-CHILD = f"""
-SECONDS = 0.01
-{MEAN_COLOUR}
+GRAPH = """
+import os, sys
+from dmml.slides.encoders.build import load_encoder
+from dmml.slides.extraction.extract import extract
+
+encoder = load_encoder("test_efficientnet", os.environ["KILLED_ENCODER_WEIGHTS"], backend="onnxruntime")
+"""
+ENCODERS = {"mean-colour": f"SECONDS = 0.01\n{MEAN_COLOUR}\nencoder = MeanColour()\n", "onnxruntime": GRAPH}
+"""{name: code that defines `encoder`}"""
+CHILD = """
 import os
 from dmml.slides.extraction import stream
 
 given, encode = os.open(sys.argv[4], os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream._Stream._encode
 
 def encoding(state):
-    tiles = [f"{{tile.slide.request.path.stem}}/{{tile.magnification}}/{{tile.row}}\\n" for tile in state.waiting]
+    tiles = [f"{tile.slide.request.path.stem}/{tile.magnification}/{tile.row}\\n" for tile in state.waiting]
     os.write(given, "".join(tiles).encode())
     encode(state)
 
 stream._Stream._encode = encoding
-result = extract([sys.argv[1]], sys.argv[2], MeanColour(), readers=int(sys.argv[3]))
+result = extract([sys.argv[1]], sys.argv[2], encoder, readers=int(sys.argv[3]), batch_size=8)
 print(len(result.written), len(result.skipped))
 """
 
 
-def start(slides: Path, out: Path, readers: int) -> subprocess.Popen:
+def export_network(folder: Path) -> None:
+    """Export the small network, so that a process starts in a second, without torch; the environment names the files."""
+    import timm
+    import torch
+
+    from dmml.slides.encoders.build import load_encoder
+
+    os.environ["KILLED_ENCODER_WEIGHTS"] = str(folder / "weights.pth")
+    os.environ["DMML_ENCODER_CACHE"] = str(folder / "graphs")
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_efficientnet", num_classes=0).state_dict(), folder / "weights.pth")
+    load_encoder("test_efficientnet", folder / "weights.pth", backend="onnxruntime")
+
+
+def start(encoder: str, slides: Path, out: Path, readers: int) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(slides), str(out), str(readers), str(encoded_tiles_file(out))],
+        [
+            sys.executable,
+            "-c",
+            ENCODERS[encoder] + CHILD,
+            str(slides),
+            str(out),
+            str(readers),
+            str(encoded_tiles_file(out)),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -114,11 +147,11 @@ def visible(store: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
 
 
-def measure(slides: Path, folder: Path, kills: int, readers: int, seed: int = 0) -> dict:
+def measure(encoder: str, slides: Path, folder: Path, kills: int, readers: int, seed: int = 0) -> dict:
     """Kill and restart until `kills` kills are done and the last store is complete."""
     rng = random.Random(seed)
     begun = time.perf_counter()
-    process = start(slides, folder / "whole.zarr", readers)
+    process = start(encoder, slides, folder / "whole.zarr", readers)
     if process.wait():
         raise SystemExit("the undisturbed extraction failed")
     length, whole = time.perf_counter() - begun, content(folder / "whole.zarr")
@@ -128,7 +161,7 @@ def measure(slides: Path, folder: Path, kills: int, readers: int, seed: int = 0)
     while True:
         before, finished = written_at(cut), False
         encoded_tiles_file(cut).unlink(missing_ok=True)
-        process = start(slides, cut, readers)
+        process = start(encoder, slides, cut, readers)
         if done < kills:
             try:
                 process.wait(rng.uniform(0.2, 1.0) * length)
@@ -154,6 +187,8 @@ def measure(slides: Path, folder: Path, kills: int, readers: int, seed: int = 0)
             cut.parent.mkdir()
             if done >= kills:
                 return {
+                    "encoder": encoder,
+                    "readers": readers,
                     "kills": done,
                     "stores": stores,
                     "lost": lost,
@@ -167,48 +202,61 @@ def measure(slides: Path, folder: Path, kills: int, readers: int, seed: int = 0)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=int, default=50, help="of each encoder")
+    parser.add_argument("--encoders", nargs="+", default=list(ENCODERS), choices=ENCODERS)
     parser.add_argument("--slides", type=int, default=8)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     from dmml.__main__ import main as dmml
 
+    rows: list[dict] = []
+    if args.out and (args.out / "extraction_kills.json").is_file():
+        rows = json.loads((args.out / "extraction_kills.json").read_text())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         dmml(["simulate", str(folder / "sim"), "--patients", str(args.slides), "--held-out", "1"])
-        rows = []
-        for readers in (0, 1):
-            (folder / str(readers)).mkdir()
-            slides = folder / "sim" / "development" / "slides"
-            rows.append((readers, measure(slides, folder / str(readers), args.kills // 2, readers, seed=readers)))
+        slides = folder / "sim" / "development" / "slides"
+        for encoder in args.encoders:
+            if encoder == "onnxruntime":
+                export_network(folder)
+            rows = [row for row in rows if row.get("encoder", "mean-colour") != encoder]
+            for readers in (0, 1):
+                work = folder / f"{encoder}-{readers}"
+                work.mkdir()
+                rows.append(measure(encoder, slides, work, args.kills // 2, readers, seed=readers))
+                print(rows[-1], flush=True)
+    rows.sort(key=lambda row: (list(ENCODERS).index(row.get("encoder", "mean-colour")), row["readers"]))
+    print(page(rows))
+    if args.out:
+        (args.out / "extraction_kills.md").write_text(page(rows))
+        (args.out / "extraction_kills.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def page(rows: list[dict]) -> str:
     lines = [
         "# Killed extractions",
         "",
-        f"`python {' '.join(['benchmarks/extraction_kills.py', *sys.argv[1:]])}`: SIGKILL at a random moment of each "
+        "`python benchmarks/extraction_kills.py --kills 100 --out docs/results`: SIGKILL at a random moment of each "
         "run, then the same command again.",
         "",
-        "| reading processes | kills | complete stores compared | files in each | differing | visible slides lost | "
+        "| encoder | reading processes | kills | complete stores compared | files in each | differing | visible slides lost | "
         "visible slides written again | tiles encoded again a kill: mean, largest | slides encoded again whole |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
         *(
-            f"| {r} | {m['kills']} | {m['stores']} | {m['files']} | 0 | {m['lost']} | {m['written_again']} | "
-            f"{statistics.mean(tiles for tiles, _ in m['redone']):.1f}, {max(tiles for tiles, _ in m['redone'])} | "
-            f"{sum(whole for _, whole in m['redone'])} |"
-            for r, m in rows
+            f"| {m.get('encoder', 'mean-colour')} | {m['readers']} | {m['kills']} | {m['stores']} | {m['files']} | 0 | "
+            f"{m['lost']} | {m['written_again']} | {statistics.mean(tiles for tiles, _ in m['redone']):.1f}, "
+            f"{max(tiles for tiles, _ in m['redone'])} | {sum(whole for _, whole in m['redone'])} |"
+            for m in rows
         ),
         "",
         "A store counts as equal if every file, including hidden ones, has the same bytes as in the uninterrupted "
         "one; the script ends with an error at the first that differs. The slides have "
-        f"{', '.join(map(str, rows[0][1]['tiles']))} tiles, and a batch has 8. Encoded tiles are kept beside the "
+        f"{', '.join(map(str, rows[0]['tiles']))} tiles, and a batch has 8. Encoded tiles are kept beside the "
         "store until a slide is complete, so that a killed run loses at most the current batch of the encoder and "
         "the one before it.",
         "",
     ]
-    print("\n".join(lines))
-    if args.out:
-        (args.out / "extraction_kills.md").write_text("\n".join(lines))
-        record = [{"readers": readers, **measured} for readers, measured in rows]
-        (args.out / "extraction_kills.json").write_text(json.dumps(record, indent=1) + "\n")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
