@@ -8,7 +8,7 @@ Where else it is decided which magnifications there may be:
 - imported: `dmml/slides/importing/placement.py`; nested: `dmml/slides/importing/nesting.py`
 - stored: `checked_tiling` in `dmml/store/root_attributes.py`, and `checked_bags` in `dmml/store/checks.py`
 - read, with parents of all slides joined: `PatientReader` in `dmml/data/dataset.py`; padded: `dmml/data/collate.py`
-- drawn in training, coarse tokens with their children: `dmml/data/token_draw.py`
+- drawn in training, children of drawn coarse tokens first: `dmml/data/token_draw.py`
 - compared by the consistency term: `dmml/training/losses/loss_terms.py`
 
 Everything that uses `parent` links one pair of magnifications; models and losses otherwise take any number.

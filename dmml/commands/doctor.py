@@ -86,11 +86,12 @@ def _examine_config(examination: Examination, config: dict[str, Any]) -> None:
     """Add the findings on the model section, and on misspelt names anywhere in the config."""
     from dmml.commands.config.file_checks import check_checkpoint
     from dmml.commands.config.mistakes import check_class_names, check_data_arguments
-    from dmml.commands.config.preflight import check_student_has_slides
+    from dmml.commands.config.preflight import check_limits, check_student_has_slides
     from dmml.commands.config.reading import init_args
     from dmml.training.checkpointing.named_checkpoints import named_checkpoints
 
     examination.attempt("config", lambda: check_data_arguments(_section(config)) if config else None)
+    examination.attempt("config", lambda: check_limits(_section(config)) if config else None)
     examination.attempt("config", lambda: check_class_names(config))
     model = init_args(config.get("model"))
     examination.attempt("model", lambda: check_student_has_slides(config))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from dmml.cohort.magnifications import check_linked
 from dmml.data.joined_store import JoinedStore
 from dmml.data.samplers import PlannedBatch
 from dmml.data.token_draw import draw_tokens
-from dmml.errors import InputError
 from dmml.store import FeatureStore
 
 
@@ -134,13 +133,18 @@ class PatientDataset(Dataset):
     Args:
         reader: Reads the patients.
         patient_ids: Ids of the patients, in the order of the dataset's rows.
-        max_tokens: Maximum number of tokens per patient and magnification in a training epoch; None = all.
+        max_tokens: Maximum number of a patient's tokens in a training epoch, at each magnification or as {m: number}; see
+            `draw_tokens`. None = all.
         seed: Seed of the draw of tokens.
     """
 
-    def __init__(self, reader: PatientReader, patient_ids: Sequence[str], max_tokens: int | None = None, seed: int = 0):
-        if max_tokens is not None and max_tokens < 1:
-            raise InputError(f"data.max_tokens must be at least 1; got {max_tokens}")
+    def __init__(
+        self,
+        reader: PatientReader,
+        patient_ids: Sequence[str],
+        max_tokens: int | Mapping[int, int] | None = None,
+        seed: int = 0,
+    ):
         self.reader, self.patient_ids = reader, list(patient_ids)
         self.max_tokens, self.seed = max_tokens, seed
 
@@ -158,7 +162,7 @@ class PatientDataset(Dataset):
         return [subsample(patient, self.max_tokens, (self.seed, item.epoch)) for patient in patients]
 
     def sizes(self, from_store: bool, training: bool) -> np.ndarray:
-        """Number of tokens that a batch will hold of each patient at each magnification, (patients, M).
+        """Largest number of tokens that a batch can hold of each patient at each magnification, (patients, M).
 
         Args:
             from_store: Whether to read the numbers from the store; otherwise every patient counts as 1.
@@ -167,11 +171,16 @@ class PatientDataset(Dataset):
         if not from_store or self.reader.store is None:
             return np.ones((len(self), len(self.reader.magnifications)), dtype=np.int64)
         sizes = self.reader.sizes_of(self.patient_ids)
-        return np.minimum(sizes, self.max_tokens) if training and self.max_tokens else sizes
+        if not training or self.max_tokens is None:
+            return sizes
+        if isinstance(self.max_tokens, Mapping):
+            unlimited = np.iinfo(np.int64).max
+            return np.minimum(sizes, [self.max_tokens.get(m, unlimited) for m in self.reader.magnifications])
+        return np.minimum(sizes, self.max_tokens)
 
 
-def subsample(patient: Patient, max_tokens: int, seed: tuple[int, int]) -> Patient:
-    """Draw at most `max_tokens` of a patient's tokens at each magnification; see `draw_tokens`."""
+def subsample(patient: Patient, max_tokens: int | Mapping[int, int], seed: tuple[int, int]) -> Patient:
+    """Draw part of a patient's tokens; see `draw_tokens`."""
     counts = {m: len(values) for m, values in patient.features.items()}
     rows = draw_tokens(counts, patient.parent, max_tokens, seed, patient.patient_id)
     if not rows:

@@ -92,6 +92,7 @@ def test_everything_that_blocks_is_reported_at_once(cohorts, capsys, tmp_path):
     table["os_event"] = 0
     table.to_csv(tmp_path / "clinical.csv", index=False)
     data = {"clinical": str(tmp_path / "clinical.csv"), "expression": str(tmp_path / "rna.csv"), "batchsize": 3}
+    data["max_tokens"] = {5: 100}
     config = cohorts.config(
         "d_ill", "SubspaceTeacher", data=data, trainer={"callbacks": [{"class_path": "GradientCordination"}]}
     )
@@ -101,7 +102,8 @@ def test_everything_that_blocks_is_reported_at_once(cohorts, capsys, tmp_path):
     assert "fold 0, train: no event" in line(out, "folds", "BLOCKS")
     assert "GradientCoordination" in line(out, "config", "BLOCKS", "'GradientCordination'")
     assert "did you mean batch_size?" in line(out, "config", "BLOCKS", "batchsize")
-    assert refusal.startswith("4 finding(s) block a run")
+    assert "5 is none of data.magnifications" in line(out, "config", "BLOCKS", "max_tokens")
+    assert refusal.startswith("5 finding(s) block a run")
     assert "machine" not in out  # torch was not waited for
 
 

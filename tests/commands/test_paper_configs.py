@@ -60,6 +60,7 @@ def test_teacher_and_student_of_a_task_read_the_same_patients(task):
     sections = [config["data"]["init_args"] for config in (teacher, student)]
     differ = {key for key in sections[0] if sections[0][key] != sections[1].get(key)}
     assert differ == {"batch_size"}
+    assert sections[0]["max_tokens"] == {10: 2500, 20: 2500}, "the paper's number of tiles, at each magnification"
     assert teacher["model"]["init_args"]["task"] == student["model"]["init_args"]["task"]
     assert student["model"]["init_args"]["teacher"] == f"{teacher['trainer']['default_root_dir']}/checkpoints/best.ckpt"
     assert teacher["trainer"]["max_epochs"] == 10

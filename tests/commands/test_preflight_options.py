@@ -43,3 +43,10 @@ def test_missing_files_are_named_in_a_config_that_names_no_class_of_the_data(cap
         message
         == "dmml: error: missing: c.csv (data.clinical), e.csv (data.expression); docs/mine.md says how to get them\n"
     )
+
+
+def test_a_limit_of_tokens_at_a_magnification_that_is_not_read_is_refused_in_one_line(capsys):
+    Path("c.yaml").write_text("model: {class_path: SubspaceTeacher}\ndata: {clinical: c.csv, features: f.zarr}\n")
+    assert main(["fit", "--config", "c.yaml", "--data.max_tokens", "{5: 100}"]) == 2
+    message = "dmml: error: data.max_tokens: 5 is none of data.magnifications; give {10: 2500, 20: 2500}\n"
+    assert capsys.readouterr().err == message

@@ -1,5 +1,6 @@
 """The data module takes the arguments of a data section, and they are known without heavy imports."""
 
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -10,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 
 from dmml.data.data_config import DataConfig, Loading
 from dmml.data.module import MultimodalDataModule
+from dmml.errors import InputError
 from dmml.experiment.crossval.fold_data import FoldData
 
 
@@ -38,6 +40,36 @@ def test_the_data_module_states_its_arguments_in_its_config():
 def test_every_argument_of_the_loading_is_explained_and_shared_by_cohorts():
     assert all(f"\n        {field.name}: " in Loading.__doc__ for field in fields(Loading))
     assert all(field.metadata["shared"] for field in fields(Loading))
+
+
+def test_limits_of_tokens_survive_a_saved_config():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    path = f"{MultimodalDataModule.__module__}.{MultimodalDataModule.__name__}"
+    words = [f"--data={path}", "--data.clinical=c.csv", "--data.features=f.zarr"]
+    parsed = parser.parse_args([*words, "--data.max_tokens={10: 2500, 20: 300}"])
+    again = parser.parse_string(parser.dump(parsed))
+    assert again.data.init_args.max_tokens == {10: 2500, 20: 300}
+    as_json = DataConfig("c.csv", features="f.zarr", max_tokens={"10": 2500, "20": 300})
+    assert as_json.max_tokens == {10: 2500, 20: 300}
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (0, "data.max_tokens: 0 is not a whole number of at least 1"),
+        (True, "data.max_tokens: True is not a whole number"),
+        ({}, "data.max_tokens: {} names no limit; give {10: 2500, 20: 2500}, one number"),
+        ({5: 100}, "data.max_tokens: 5 is none of data.magnifications; give {10: 2500, 20: 2500}"),
+        ({"10x": 100}, "data.max_tokens: '10x' is none of data.magnifications"),
+        ({10: 100, 20: 0}, "data.max_tokens at 20x: 0 is not a whole number of at least 1"),
+        ({10: 2.5}, "data.max_tokens at 10x: 2.5 is not a whole number"),
+        ({10: None}, "data.max_tokens at 10x: None is not a whole number"),
+    ],
+)
+def test_limits_of_tokens_that_no_draw_could_follow_are_refused(limits, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        DataConfig("c.csv", features="f.zarr", max_tokens=limits)
 
 
 def test_the_arguments_are_known_without_torch():

@@ -198,7 +198,7 @@ def test_processes_that_read_ahead_return_the_same_batches(cohort, fitted, url):
     features = str(cohort / "development" / "features.zarr")
     batches_of_modules = []
     for workers in (0, 2):
-        more = {"num_workers": workers, "max_tokens": 40, "token_budget": 2000, "pack": 2}
+        more = {"num_workers": workers, "max_tokens": {10: 20, 20: 40}, "token_budget": 2000, "pack": 2}
         data = data_of(cohort, features=f"local://{features}" if url else features, **more)
         data.setup("fit")
         data.trainer = Trained(fitted[1])

@@ -1,11 +1,9 @@
-"""Planned batches: each patient occurs once, budgets hold, processes get equal shares, and tokens keep their parents."""
+"""Planned batches: each patient occurs once, budgets hold, and processes get equal shares."""
 
 import numpy as np
 import pytest
 
-from dmml.data.dataset import Patient, PatientDataset, PatientReader, subsample
-from dmml.data.samplers import PatientBatches, PlannedBatch, balanced_weights
-from dmml.data.token_draw import draw_tokens
+from dmml.data.samplers import PatientBatches, balanced_weights
 from dmml.errors import InputError
 
 
@@ -101,47 +99,3 @@ def test_rare_groups_are_drawn_as_often_under_a_budget_of_tokens():
 def test_weights_of_many_patients_are_counted_once():
     groups = [str(i % 3) for i in range(200_000)]
     assert balanced_weights(groups) == pytest.approx(np.ones(200_000), abs=1e-4)
-
-
-def grid(side=12, orphans=5):
-    """A patient of `side`² parents with one to four children each, and some children without."""
-    generator = np.random.default_rng(1)
-    parent = np.repeat(np.arange(side * side), generator.integers(1, 5, side * side))
-    parent = generator.permutation(np.concatenate([parent, np.full(orphans, -1)]))
-    features = {10: np.arange(side * side)[:, None].astype(np.float16), 20: parent[:, None].astype(np.float16)}
-    position = {m: np.zeros((len(x), 2), np.float32) for m, x in features.items()}
-    return Patient("P", features, position, {m: np.zeros(len(x), int) for m, x in features.items()}, parent)
-
-
-def test_parents_are_drawn_with_all_their_children():
-    patient = grid()
-    seen = []
-    for epoch in range(5):
-        part = subsample(patient, 100, (0, epoch))
-        again = subsample(patient, 100, (0, epoch))
-        assert all(np.array_equal(part.features[m], again.features[m]) for m in (10, 20))
-        kept = part.features[10][:, 0].astype(int)
-        assert 60 < len(part.parent) <= 100
-        for new, old in enumerate(kept):
-            assert (part.parent == new).sum() == (patient.parent == old).sum()
-        inside = part.parent >= 0
-        assert np.array_equal(part.features[20][inside, 0], part.features[10][part.parent[inside], 0])
-        seen.append(set(kept))
-    assert len(set.union(*seen)) > 1.5 * len(seen[0])  # anew each epoch
-    assert subsample(patient, 10_000, (0, 0)) is patient
-
-
-def test_a_budget_of_tokens_limits_a_single_magnification_and_divides_no_parent():
-    assert len(draw_tokens({20: 50}, np.full(50, -1), 7, (0, 0), "P")[20]) == 7
-    rows = draw_tokens({10: 1, 20: 30}, np.zeros(30, int), 7, (0, 0), "P")
-    assert len(rows[20]) == 30  # a parent is never cut
-
-
-def test_tokens_are_drawn_in_training_only():
-    reader = PatientReader(None, {"P": []}, (10, 20))
-    reader._cache["P"] = grid()
-    dataset = PatientDataset(reader, ["P"], max_tokens=50)
-    assert len(dataset[PlannedBatch(0, [0])][0].parent) <= 50
-    assert dataset[PlannedBatch(None, [0])][0] is reader._cache["P"]
-    with pytest.raises(InputError, match="max_tokens"):
-        PatientDataset(reader, ["P"], max_tokens=0)

@@ -18,6 +18,7 @@ from dmml.commands.config.file_checks import LIGHTNING_WORDS, MOVE, check_checkp
 from dmml.commands.config.mistakes import check_class_names, check_data_arguments
 from dmml.commands.config.reading import class_name, convert_cohort_lists, init_args, read_config
 from dmml.commands.config.unquoted_values import check_quotes
+from dmml.data.data_config import check_max_tokens
 from dmml.errors import InputError
 from dmml.experiment.run_folder import RunFolder
 from dmml.store.folder_names import is_folder_name
@@ -109,6 +110,7 @@ def _check_data_section(command: CheckedCommand) -> None:
             raise InputError(
                 f"data.name: {name!r} names the folder of the cohort's results; give a name without separators of paths"
             )
+    check_limits(command.data)
     if command.verb == "fit":
         check_student_has_slides(command.config)
         _check_magnifications(command.model, command.data)
@@ -164,3 +166,17 @@ def check_student_has_slides(config: Mapping[str, Any]) -> None:
             "data.features: a student reads slides, and the config names none; make a store with "
             "`dmml extract SLIDES --out F.zarr` and name it, or fit a SubspaceTeacher, which takes RNA alone"
         )
+
+
+def check_limits(data: Mapping[str, Any]) -> None:
+    """Refuse limits of tokens that a fit could not follow.
+
+    Args:
+        data: Arguments of the data section.
+
+    Raises:
+        InputError: As `check_max_tokens` does.
+    """
+    magnifications = data.get("magnifications") or DEFAULT_MAGNIFICATIONS
+    if isinstance(magnifications, list | tuple):  # the CLI refuses other types
+        check_max_tokens(data.get("max_tokens"), magnifications)
