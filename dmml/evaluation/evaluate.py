@@ -1,8 +1,9 @@
 """Compute the metrics of predictions with their intervals: the content of `metrics.json`.
 
-Each metric is {value, low, high, n, events}: the estimate, its patient-bootstrap interval (drawn within events or
-classes; without strata for the Brier score; the hazard ratio has that of its Cox regression), and the numbers of
-patients and events that it rests on. An undefined metric is null with a `reason`, never 0 or 0.5.
+Each metric is {value, low, high, interval_level, n, events}: the estimate, its patient-bootstrap interval (drawn within
+events or classes; without strata for the Brier score; the hazard ratio has that of its Cox regression) and the level of
+the interval, and the numbers of patients and events that it rests on. An undefined metric is null with a `reason`, never
+0 or 0.5.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from dmml.cohort.clinical.follow_up import CensoringCurve, horizons_reached
+from dmml.evaluation import interval_settings
 from dmml.evaluation.bootstrap import Interval, resamples, weighted_interval
 from dmml.evaluation.predictions import class_names, curve_at, known_labels, known_outcome, survival_days
 from dmml.evaluation.statistics import classification, weighted
@@ -32,8 +34,9 @@ MIN_CENSORING = 0.1
 class MetricEntry(TypedDict):
     """One metric of `metrics.json`: value and interval, None where undefined, and what they rest on.
 
-    `reason` says why the value is undefined, `note` is a caveat, and `tau` is the last day that an inverse-probability
-    weighted metric takes into account. `p` is the p value of a metric that is a test: of the hazard ratio.
+    `interval_level` is 0.95 by default, and absent without an interval. `reason` says why the value is undefined, `note`
+    is a caveat, and `tau` is the last day that an inverse-probability weighted metric takes into account. `p` is the p
+    value of a metric that is a test: of the hazard ratio.
     """
 
     value: float | None
@@ -41,6 +44,7 @@ class MetricEntry(TypedDict):
     high: float | None
     n: int
     events: int | None
+    interval_level: NotRequired[float]
     reason: NotRequired[str]
     note: NotRequired[str]
     tau: NotRequired[float]
@@ -58,8 +62,8 @@ def evaluate(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict[str,
             `endpoint`.
 
     Returns:
-        {metric: {value, low, high, n, events}}. If a metric is undefined, `value` is None and `reason` says why. `tau`
-        is the last day that an inverse-probability weighted metric takes into account; `note` is a caveat.
+        {metric: {value, low, high, interval_level, n, events}}. If a metric is undefined, `value` is None and `reason`
+        says why. `tau` is the last day that an inverse-probability weighted metric takes into account; `note` is a caveat.
 
     Raises:
         InputError: The predictions have neither a risk nor class probabilities, and the context names no endpoint.
@@ -217,14 +221,20 @@ def entry(
     if not np.isfinite(result.value):
         return undefined(reason, n, events)
     low, high = (None if np.isnan(end) else float(end) for end in (result.low, result.high))
-    return {"value": float(result.value), "low": low, "high": high, "n": n, "events": events}
+    return _at_level({"value": float(result.value), "low": low, "high": high, "n": n, "events": events})
 
 
 def regression_entry(result: HazardRatio, n: int, events: int) -> MetricEntry:
     """Return a hazard ratio in the form of `metrics.json`, with the interval and p value of its regression."""
     if result.reason:
         return undefined(result.reason, n, events)
-    return {"value": result.value, "low": result.low, "high": result.high, "n": n, "events": events, "p": result.p}
+    metric: MetricEntry = {"value": result.value, "low": result.low, "high": result.high, "n": n, "events": events}
+    return _at_level({**metric, "p": result.p})
+
+
+def _at_level(metric: MetricEntry) -> MetricEntry:
+    """Add the level of the interval, if the metric has one."""
+    return metric if metric["low"] is None else {**metric, "interval_level": interval_settings.LEVEL}
 
 
 def undefined(reason: str, n: int, events: int | None) -> MetricEntry:

@@ -32,7 +32,8 @@ def by_subgroup(predictions: pd.DataFrame, context: Mapping[str, Any], groups: p
         groups: (patients × columns) with patient ids as index.
 
     Returns:
-        One dictionary per group: {column, level, metric, value, low, high, n, events}, with `reason` if undefined.
+        One dictionary per group: {column, level, metric} and the metric's entry of `metrics.json`; `level` is the group's
+        value of the column.
     """
     endpoint = endpoint_of(context, predictions.columns)
     ids = predictions["patient_id"].astype(str)

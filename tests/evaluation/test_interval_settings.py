@@ -1,5 +1,6 @@
 """The level of intervals and the number of resamples are set in one place; numbers and sentences follow."""
 
+import json
 import re
 
 import numpy as np
@@ -47,6 +48,18 @@ def test_another_number_of_resamples_is_used_for_every_interval_and_in_the_note(
     assert set(drawn) == {50}
     assert "50 patient-bootstrap resamples" in page.replace("\N{NO-BREAK SPACE}", " ")
     assert bootstrap.resamples(4).shape == (50, 4)
+
+
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_every_interval_in_the_file_of_metrics_states_its_level(make, tmp_path, monkeypatch, level):
+    monkeypatch.setattr(interval_settings, "LEVEL", level)
+    folders = [make.survival(tmp_path / "a", make.cohort()), make.classes(tmp_path / "b")]
+    for folder in folders:
+        write_evaluation(folder)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert {entry.get("interval_level") for entry in metrics.values() if entry["low"] is not None} == {level}
+        assert not any("interval_level" in entry for entry in metrics.values() if entry["low"] is None)
+    assert metrics["accuracy"]["interval_level"] == level
 
 
 def test_the_default_level_of_curves_is_that_of_lifelines(make):
