@@ -1,4 +1,4 @@
-"""Checks that a feature store belongs to the cohort, and that its features come from the model's encoder."""
+"""Checks that a feature store belongs to the cohort, and that its features were made as those of the training."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from dmml.data.joined_store import JoinedStore
 from dmml.errors import InputError
 from dmml.store import FeatureStore
 from dmml.store.encoder_identity import complete_identity, describe_stains, same_stains
+
+MIN_TISSUE_KEY = "least_tissue"
+"""Name of the smallest share of tissue of a tile in the record of an extraction"""
 
 
 def check_same_encoder(
@@ -50,6 +53,40 @@ def check_same_encoder(
             f"{path}: its tiles are {describe_stains(of_store)}, but the model was trained on tiles {describe_stains(of_model)}; "
             "extract the slides with the --stain-normalization and --stain-target of the training"
         )
+
+
+def describe_other_tiles(store: FeatureStore | JoinedStore, fitted: Mapping[str, Any]) -> str:
+    """Describe how the tiles of a store were chosen otherwise than those that a model was trained on.
+
+    Other tiles are no reason for a refusal, as another encoder or other stains are: their features mean the same, and
+    tissue may have to be found differently on slides of another scanner. But the model is given a part of the slides that
+    it was not trained on, which can explain why it is worse.
+
+    Args:
+        store: Feature store of the cohort.
+        fitted: What was fitted with the model, including the record of its store's extraction.
+
+    Returns:
+        A line without a full stop; empty if the choice is the same, or not known of one of them.
+    """
+    of_store, of_model = (record or {} for record in (store.attributes.get("extraction"), fitted.get("extraction")))
+    different = {
+        key: (of_store[key], of_model[key])
+        for key in ("tissue", MIN_TISSUE_KEY)
+        if None not in (of_store.get(key), of_model.get(key)) and of_store[key] != of_model[key]
+    }
+    if not different:
+        return ""
+    notes = []
+    if "tissue" in different:
+        notes.append("tissue was found by the method {}, on the training slides by {}".format(*different["tissue"]))
+    if MIN_TISSUE_KEY in different:
+        tested, trained = (f"{100 * share:g} %" for share in different[MIN_TISSUE_KEY])
+        notes.append(f"tiles have at least {tested} tissue, on the training slides at least {trained}")
+    return (
+        f"{' and '.join(notes)}: the model reads other tiles than it was trained on; `dmml extract` with the --tissue and "
+        "--min-tissue of the training would choose the same"
+    )
 
 
 def check_has_magnification(path: str, store: FeatureStore, magnifications: Sequence[int]) -> None:

@@ -20,7 +20,7 @@ from dmml.data.cohort_features import open_features
 from dmml.data.collate import Collate
 from dmml.data.data_config import DataConfig
 from dmml.data.dataset import PatientReader
-from dmml.data.encoder_match import check_same_encoder
+from dmml.data.encoder_match import check_same_encoder, describe_other_tiles
 from dmml.data.feature_statistics import fillings, fit_feature_statistics
 from dmml.data.fitted_model import FittedModel
 from dmml.data.fitting import check_outcome, check_part, content_hashes, count_patients, training_statistics
@@ -122,11 +122,11 @@ class MultimodalDataModule(LightningDataModule):
             self.log_line(f"{self.name}: {line}")
 
     @rank_zero_only
-    def log_line(self, line: str) -> None:
+    def log_line(self, line: str, level: int = logging.INFO) -> None:
         """Log a line about the cohort, once and on the first process only."""
         if line not in self._logged:
             self._logged.add(line)
-            LOGGER.info(line)
+            LOGGER.log(level, line)
 
     def log_counts(self, part: str) -> None:
         """Log the numbers of patients of a part, by what they have."""
@@ -200,13 +200,15 @@ class MultimodalDataModule(LightningDataModule):
         return content_hashes(self.config.section(), parts, digests)
 
     def check(self, module: FittedModel) -> None:
-        """Refuse a cohort that a trained model cannot read; log how RNA that it can read only in part is handled.
+        """Refuse a cohort that a trained model cannot read; log what it reads otherwise than in training: tiles and RNA.
 
         Raises:
             InputError: The features come from another encoder, or the RNA is on another scale or lacks too many genes.
         """
         if self.store is not None:
             check_same_encoder(self.features or self.store.path, self.store, module.n_features, module.fitted)
+            if difference := describe_other_tiles(self.store, module.fitted):
+                self.log_line(f"{self.name}: {difference}", logging.WARNING)
         if (facts := self.rna_facts(module)) and (description := describe_rna_facts(facts)):
             self.log_line(f"{self.name}: {description}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dmml._version import __version__
+from dmml.data.encoder_match import describe_other_tiles
 from dmml.data.rna import describe_rna_facts
 from dmml.evaluation.caveats import OVERLAP, UNKNOWN_KEY
 from dmml.experiment.run_folder import RunFolder, now
@@ -61,6 +62,8 @@ def result_context(
     counts: dict[str, Any] = {"patients left out, having neither slides nor RNA": data.counts("test")["left_out"]}
     if rna and (text := describe_rna_facts(rna)):
         counts["RNA of this cohort"] = text
+    if data.store is not None and (difference := describe_other_tiles(data.store, fitted)):
+        counts["tiles of this cohort"] = difference
     return {
         "run": RunFolder(origin.checkpoint.run).name,
         "model": type(model).__name__.removeprefix("Subspace").lower(),

@@ -83,6 +83,31 @@ def test_a_student_is_tested_after_the_training_files_were_deleted(journey, tmp_
     assert not (elsewhere.run("student") / "test" / "held_out" / "config.yaml").exists()
 
 
+def test_a_test_on_tiles_that_were_chosen_otherwise_than_in_training_says_so(journey, tmp_path, capsys):
+    elsewhere = type(journey)(tmp_path)
+    shutil.copytree(journey.root / "held_out", tmp_path / "held_out")
+    shutil.copytree(journey.run("student"), elsewhere.run("student"))
+    checkpoint = torch.load(elsewhere.best("student"), weights_only=True)
+    checkpoint["hyper_parameters"]["fitted"]["extraction"] = {"tissue": "colour", "least_tissue": 0.25}
+    torch.save(checkpoint, elsewhere.best("student"))
+    attributes = tmp_path / "held_out" / "features.zarr" / "zarr.json"
+    root = json.loads(attributes.read_text())
+    out = elsewhere.run("student") / "test" / "held_out"
+    for share, is_other in ((0.25, False), (0.6, True)):
+        root["attributes"]["extraction"] = {"tissue": "colour", "least_tissue": share}
+        attributes.write_text(json.dumps(root))
+        config = elsewhere.config("held_out", cohort="held_out")
+        capsys.readouterr()
+        assert main(["test", "--ckpt_path", elsewhere.best("student"), "--config", str(config)]) == 0
+        difference = "tiles have at least 60 % tissue, on the training slides at least 25 %"
+        assert (f"held_out: {difference}" in capsys.readouterr().err) == is_other
+        counts = json.loads((out / "context.json").read_text())["counts"]
+        assert counts.get("tiles of this cohort", "").startswith(difference) == is_other
+        assert (difference in (out / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")) == is_other
+        assert main(["doctor", "-c", str(config), "--ckpt_path", elsewhere.best("student")]) == 0
+        assert (difference in capsys.readouterr().out) == is_other
+
+
 def test_a_teacher_is_tested_on_patients_without_rna_and_on_a_single_magnification(journey):
     config = journey.config("one", cohort="held_out", data={"magnifications": [10], "expression": None, "name": "one"})
     before = (journey.run("teacher") / "config.yaml").read_bytes()

@@ -9,7 +9,7 @@ from typing import Any
 
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.cohort_config import STANDARDISE
-from dmml.data.encoder_match import check_same_encoder
+from dmml.data.encoder_match import check_same_encoder, describe_other_tiles
 from dmml.data.rna import CohortRna, far_from_training
 from dmml.errors import InputError
 from dmml.evaluation.caveats import UNKNOWN_TEXT
@@ -56,6 +56,8 @@ def _examine_encoder(examination: Examination, path: str, n_features: int | None
     store = examination.attempt("features", partial(FeatureStore, path))
     if store is not None:
         examination.attempt("checkpoint", partial(check_same_encoder, path, store, n_features, fitted))
+        if difference := describe_other_tiles(store, fitted):
+            examination.add("checkpoint", f"{path}: {difference}", "check")
 
 
 def _examine_patients(examination: Examination, cohort: Cohort, fitted: Mapping[str, Any]) -> None:

@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dmml.data.encoder_match import MIN_TISSUE_KEY
 from dmml.errors import InputError
 from dmml.slides.tiling.grid import DEFAULT_TISSUE, MIN_TISSUE
-
-_RECORDED_SHARE = "least_tissue"
-"""Name of the smallest share of tissue in the attributes of a store"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def choose_tiles(
         InputError: In training tissue was found by a function of the user's own, and `tissue` is None.
     """
     trained = extraction or {}
-    trained_tissue, trained_share = trained.get("tissue"), trained.get(_RECORDED_SHARE)
+    trained_tissue, trained_share = trained.get("tissue"), trained.get(MIN_TISSUE_KEY)
     if tissue is None and trained_tissue not in (None, DEFAULT_TISSUE):
         raise InputError(
             f"{checkpoint}: on the training slides tissue was found by {trained_tissue}, which is not run because a file "
@@ -89,7 +87,7 @@ def _differences(choice: TileChoice, trained: Mapping[str, Any]) -> list[str]:
     if not trained:
         return [f"{method}, and {tiles}; how this was done on the training slides is not recorded"]
     notes = []
-    for statement, value_here, name in ((method, choice.tissue, "tissue"), (tiles, choice.min_tissue, _RECORDED_SHARE)):
+    for statement, value_here, name in ((method, choice.tissue, "tissue"), (tiles, choice.min_tissue, MIN_TISSUE_KEY)):
         in_training = trained.get(name)
         if in_training is None:
             notes.append(f"{statement}; the training cohorts differ in this")
