@@ -47,34 +47,20 @@ def dpc_knn(
         assignment (B, N) int64, −1 for masked tokens; centres (B, n_clusters) int64, −1 where a sample has fewer
         tokens than clusters. Memory grows as B · N², so call it on windows rather than on whole slides.
 
-    Source: Du et al. 2016; with `PRINTED` eqs. 10–11 of the paper. Departs from the released code, which adds noise to the density and therefore clusters
-    repeated tokens at random.
+    Source: Du et al. 2016; with `PRINTED` eqs. 10–11 of the paper. Departs from the released code, which adds noise to
+    the density and therefore clusters repeated tokens at random.
     """
     batch, n, _ = tokens.shape
     if n == 0:
         return mask.new_zeros((batch, 0), dtype=torch.long), mask.new_full((batch, n_clusters), -1, dtype=torch.long)
     with torch.no_grad():
         distance, largest = _squared_distances(tokens.detach(), mask)  # D²: (B, N, N), ∞ for masked tokens; (B, 1)
-        # The k smallest are sorted, so that equal tokens get equal sums.
-        nearest = distance.topk(min(k, n), dim=2, largest=False).values  # (B, N, k)
-        finite = nearest.isfinite()
-        mean = nearest.masked_fill(~finite, 0).sum(2) / finite.sum(2).clamp_min(1)
+        mean = _nearest_mean(distance, k)
         if score.printed_density:
             mean = mean * tokens.shape[2]
         # log ρ instead of ρ: the order is the same, whereas exp(−mean) underflows to 0 where features lie far apart.
         density = (-mean).masked_fill(~mask, float("-inf"))  # (B, N)
-
-        # Ranks, with ties broken by index, make "denser" a strict order: each sample has exactly one densest token.
-        densest_first = density.argsort(dim=1, descending=True, stable=True)
-        ranks = torch.arange(n, device=tokens.device).expand_as(densest_first)
-        rank = torch.empty_like(densest_first).scatter(1, densest_first, ranks)
-        denser = rank.unsqueeze(1) < rank.unsqueeze(2)  # [b, i, j]: j is denser than i
-        # 1 / denser − 1 is 0 for denser tokens and ∞ for others; selecting by a random condition would be slow.
-        to_denser = torch.maximum(distance, denser.to(distance.dtype).reciprocal_().sub_(1)).amin(2)
-        if score.printed_separation:
-            largest = distance.masked_fill(distance.isinf(), 0).amax(2)
-        delta = torch.where(to_denser.isinf(), largest, to_denser)  # δ²
-
+        delta = _separation(distance, density, None if score.printed_separation else largest)  # δ²
         # log ρδ is −∞ for repeats of a token (δ = 0); the clamp ranks these above masked tokens.
         log_score = density + (delta.log() if score.printed_separation else delta.log() / 2)
         log_score = log_score.clamp_min(torch.finfo(distance.dtype).min).masked_fill(~mask, float("-inf"))
@@ -87,6 +73,35 @@ def dpc_knn(
         to_centre = to_centre.masked_fill((centres < 0).unsqueeze(1), float("inf"))
         assignment = to_centre.min(dim=2).indices.masked_fill(~mask, -1)
     return assignment, centres
+
+
+def _nearest_mean(distance: Tensor, k: int) -> Tensor:
+    """Return the mean of the k smallest finite distances of each token. (B, N, N) → (B, N)."""
+    # The k smallest are sorted, so that equal tokens get equal sums.
+    nearest = distance.topk(min(k, distance.shape[2]), dim=2, largest=False).values  # (B, N, k)
+    finite = nearest.isfinite()
+    return nearest.masked_fill(~finite, 0).sum(2) / finite.sum(2).clamp_min(1)
+
+
+def _separation(distance: Tensor, density: Tensor, largest: Tensor | None) -> Tensor:
+    """Return the distance of each token to the nearest denser one. → (B, N).
+
+    Args:
+        distance: (B, N, N), ∞ for masked tokens.
+        density: (B, N), −∞ for masked tokens.
+        largest: (B, 1) distance that the densest token gets; None = the largest of its own.
+    """
+    # Ranks, with ties broken by index, make "denser" a strict order: each sample has exactly one densest token.
+    densest_first = density.argsort(dim=1, descending=True, stable=True)
+    ranks = torch.arange(density.shape[1], device=density.device).expand_as(densest_first)
+    rank = torch.empty_like(densest_first).scatter(1, densest_first, ranks)
+    denser = rank.unsqueeze(1) < rank.unsqueeze(2)  # [b, i, j]: j is denser than i
+    # 1 / denser − 1 is 0 for denser tokens and ∞ for others; selecting by a random condition would be slow.
+    to_denser = torch.maximum(distance, denser.to(distance.dtype).reciprocal_().sub_(1)).amin(2)
+    if largest is None:
+        of_densest = distance.gather(1, densest_first[:, :1, None].expand(-1, -1, distance.shape[2]))  # (B, 1, N)
+        largest = of_densest.masked_fill(of_densest.isinf(), 0).amax(2)
+    return torch.where(to_denser.isinf(), largest, to_denser)
 
 
 def _squared_distances(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

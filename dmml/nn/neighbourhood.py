@@ -104,17 +104,15 @@ def _spread_bits(x: Tensor) -> Tensor:
     return x
 
 
-def label_copies(labels: Tensor, tokens: Tensor, bag: Bag) -> Tensor:
+def label_copies(labels: Tensor, originals: Tensor, mask: Tensor) -> Tensor:
     """Give every copy of a token the label of the token that clustering kept of them.
 
     Args:
         labels: (B, N) label of each token.
-        tokens: (B, N, d), as they were clustered.
-        bag: Mask, positions and slides of the tokens.
+        originals: (B, N) of `originals_of`, for the tokens as they were clustered.
+        mask: (B, N) bool, True = real token.
     """
-    with torch.no_grad():
-        originals = originals_of(tokens.detach().float(), curve_index_of(bag))
-        return torch.where(bag.mask, labels.gather(1, originals), labels)
+    return torch.where(mask, labels.gather(1, originals), labels)
 
 
 def gather_rows(x: Tensor, index: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from dmml.functional.aggregation import PRINTED, PeakScore, dpc_knn
 from dmml.nn.merger import cluster_tissue
 from dmml.nn.neighbourhood import neighbourhood_order
 from dmml.nn.paper.aggregator import PrototypeAggregator
-from dmml.nn.paper.clustering import cluster_around_peaks
+from dmml.nn.paper.clustering import PeakClusters, cluster_around_peaks
 from dmml.nn.projection import TokenProjection
 from dmml.types import SUBSPACES, Bag
 
@@ -41,13 +41,13 @@ def part(request):
 def test_clusters_are_exact_up_to_the_number_of_candidates(score, n_clusters):
     """The order along the curve breaks ties only, so clusters are those of `dpc_knn`, which has its own plain loop."""
     bag = make_bag([300, 40, 1, 0], 8, slides=[2, 1, 1, 1])
-    assignment = cluster_around_peaks(bag.features, bag, n_clusters, 5, score)
+    assignment, _ = cluster_around_peaks(bag.features, bag, n_clusters, 5, score)
     assert torch.equal(assignment, dpc_knn(bag.features, bag.mask, n_clusters, 5, score)[0])
 
 
 def test_more_tokens_join_the_peaks_of_evenly_spaced_candidates():
     bag = make_bag([500, 90], 8, slides=[2, 1])
-    assignment = cluster_around_peaks(bag.features, bag, 3, max_candidates=100)
+    assignment, _ = cluster_around_peaks(bag.features, bag, 3, max_candidates=100)
     assert torch.equal(assignment[1], dpc_knn(bag.features, bag.mask, 3)[0][1]), "no more tokens than candidates"
     order = sorted(range(500), key=lambda n: (int(bag.slide[0, n]), neighbourhood_order(bag)[0].tolist().index(n)))
     candidates = [order[int((j + 0.5) * 5)] for j in range(100)]
@@ -62,7 +62,7 @@ def test_prototypes_are_those_of_a_plain_loop(part):
     bag = make_bag([90, 40, 3], WIDTH, slides=[2, 1, 1])
     embeddings, result = run(part, bag)
     tokens = part.shared_tokens(bag.features, bag)
-    assignment = cluster_around_peaks(tokens, bag, 2, 5, PeakScore(False, True))
+    assignment, _ = cluster_around_peaks(tokens, bag, 2, 5, PeakScore(False, True))
     for i in range(3):
         prototypes, weights = [], {}
         for k in (0, 1):
@@ -97,8 +97,8 @@ def test_neither_the_order_of_clusters_nor_padding_order_or_batch_mates_matter(p
     assert torch.equal(run(part, alone)[1].prototypes[0], result.prototypes[0, :90])
 
     def swapped(*arguments):
-        assignment = cluster_around_peaks(*arguments)
-        return torch.where(assignment < 0, assignment, 1 - assignment)
+        assignment, originals = cluster_around_peaks(*arguments)
+        return PeakClusters(torch.where(assignment < 0, assignment, 1 - assignment), originals)
 
     monkeypatch.setattr("dmml.nn.paper.aggregator.cluster_around_peaks", swapped)
     other, other_result = run(part, bag)
@@ -219,7 +219,7 @@ def test_windows_may_make_a_cluster_of_one_outlying_token_where_peaks_do_not():
     bag, kind = planted(900, types, 0.15, 2)
     with torch.no_grad():
         tokens = project(bag.features, bag.mask)
-    by_windows, by_peaks = cluster_tissue(tokens, bag, 2)[0], cluster_around_peaks(tokens, bag, 2)[0]
+    by_windows, by_peaks = cluster_tissue(tokens, bag, 2)[0], cluster_around_peaks(tokens, bag, 2).assignment[0]
     assert by_windows.bincount().min() == 1
     assert adjusted_rand_score(kind, by_peaks) > 0.95
 

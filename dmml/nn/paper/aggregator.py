@@ -95,7 +95,9 @@ class PrototypeAggregator(Aggregator):
             pooled = {s: self.pool[s](tokens[s], bag.mask) for s in SUBSPACES}
             return Aggregated({s: each[0] for s, each in pooled.items()}, {s: each[1] for s, each in pooled.items()})
         tumor, tme = SUBSPACES
-        assignment = cluster_around_peaks(tokens[tumor], bag, self.n_merged, self.neighbours, self.peak_score)
+        assignment, originals = cluster_around_peaks(
+            tokens[tumor], bag, self.n_merged, self.neighbours, self.peak_score
+        )
         prototypes = {tumor: self._prototypes(tokens[tumor], assignment)}
         # Both subspaces have the same tokens. Where no rule parts their gradients, they are one tensor, merged once.
         is_same = tokens[tme] is tokens[tumor]
@@ -107,7 +109,7 @@ class PrototypeAggregator(Aggregator):
             embeddings[s] = (share.unsqueeze(1).to(merged.dtype) @ merged).squeeze(1)
             attention[s] = share.gather(1, assignment.clamp_min(0)) * weight_in_cluster * (assignment >= 0)
         labels = _labels(assignment, prototypes[tumor].tumor_share)
-        return Aggregated(embeddings, attention, label_copies(labels, tokens[tumor], bag))
+        return Aggregated(embeddings, attention, label_copies(labels, originals, bag.mask))
 
     def _prototypes(self, tokens: Tensor, assignment: Tensor) -> _Prototypes:
         """Merge both clusters, and decide which is the tumor's. (B, N, d), (B, N) → `_Prototypes`."""

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from dmml.functional.aggregation import DEFAULT_SCORE, PeakScore, dpc_knn
 from dmml.functional.padding import clear_padding
-from dmml.nn.neighbourhood import curve_index_of, gather_rows, is_original, order_by_slide
+from dmml.nn.neighbourhood import curve_index_of, gather_rows, order_by_slide, originals_of
 from dmml.types import Bag
+
+
+class PeakClusters(NamedTuple):
+    """The clusters of a bag's tokens."""
+
+    assignment: Tensor
+    """(B, N) int64, cluster of each token; −1 for masked tokens and for all but one of several copies"""
+    originals: Tensor
+    """(B, N) int64, the token that was kept of each token's copies; see `originals_of`"""
 
 
 @torch.compiler.disable  # The number of candidates depends on the number of tokens: every length would compile anew.
 def cluster_around_peaks(
     tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5, score: PeakScore = DEFAULT_SCORE, max_candidates: int = 1024
-) -> Tensor:
+) -> PeakClusters:
     """Find density peaks, and let every token join the nearest one.
 
     A patient with at most `max_candidates` tokens is clustered exactly, as by `dpc_knn`. For a larger one, peaks are
@@ -32,17 +43,18 @@ def cluster_around_peaks(
         max_candidates: Largest number of tokens among which peaks are sought; the cost grows with its square.
 
     Returns:
-        (B, N) int64, cluster of each token; −1 for masked tokens and for all but one of several copies. If a patient
-        has fewer than K tokens, each token is a cluster.
+        The cluster of each token, and which token was kept of its copies. If a patient has fewer than K tokens, each
+        token is a cluster.
 
     Source: eqs. 10–11 of the paper, which clusters all tokens at once; see `dpc_knn`.
     """
     if not tokens.shape[1]:
-        return bag.mask.long()  # (B, 0)
+        return PeakClusters(bag.mask.long(), bag.mask.long())  # (B, 0)
     with torch.no_grad():
         points, curve_index = clear_padding(tokens.detach().float(), bag.mask), curve_index_of(bag)
         index = torch.arange(points.shape[1], device=points.device)
-        is_clustered = bag.mask & is_original(points, curve_index)
+        originals = originals_of(points, curve_index)
+        is_clustered = bag.mask & (originals == index)
         order = order_by_slide(curve_index, bag, is_clustered)
         n_tokens = is_clustered.sum(1, keepdim=True)
         place = index[:max_candidates].unsqueeze(0)  # (1, L)
@@ -54,4 +66,4 @@ def cluster_around_peaks(
         # Cluster by cluster, because a product of all tokens and peaks would not see that two peaks are equal.
         distance = torch.stack([(points - peak.unsqueeze(1)).square().sum(2) for peak in peaks.unbind(1)], 2)
         distance = distance.masked_fill((centres < 0).unsqueeze(1), float("inf"))
-        return distance.min(2).indices.masked_fill(~is_clustered, -1)
+        return PeakClusters(distance.min(2).indices.masked_fill(~is_clustered, -1), originals)
