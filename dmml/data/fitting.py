@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ def fit_task(task: Task, data: MultimodalDataModule) -> None:
     for part in ("train", "val"):
         check_part(data, part)
     task.fit(outcome)
+    if task.fit_warning:
+        data.log_line(f"{data.name}: {task.fit_warning}", logging.WARNING)
     task.check_batch(data.mean_batch(), outcome)
     for part in ("train", "val"):
         task.encode(data.outcome(data.patients(part)))

@@ -54,12 +54,14 @@ class Task:
         outcome: Names of the outcome columns that the task needs, as in the cohort.
         endpoint: How `dmml.evaluation` evaluates predictions whose columns are neither those of survival (`risk`) nor
             those of classes (`prob_<class>`); None for predictions with such columns.
+        fit_warning: What users should know of the outcomes that `fit` has seen, in one line; empty if nothing.
     """
 
     kind: str
     n_outputs: int
     outcome: tuple[str, ...]
     endpoint: type[Endpoint] | None = None
+    fit_warning: str = ""
 
     def __init__(self, combination: str = "mean"):
         if combination not in COMBINATIONS:

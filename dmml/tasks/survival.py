@@ -32,6 +32,7 @@ from dmml.linear.likelihoods import CoxLikelihood, Likelihood
 from dmml.tasks.base import OutcomeColumns, Task, calibrated, masked_log_mean
 from dmml.tasks.concordance import Concordance
 from dmml.tasks.cox_regression import CoxRegression
+from dmml.tasks.interval_events import describe_empty_intervals
 from dmml.tasks.survival_presentation import SurvivalPresentation
 
 LIKELIHOODS = ("discrete", "cox")
@@ -60,7 +61,7 @@ class Survival(Task):
             every interval has about as many events. "all" takes quantiles of the times of all training patients with a
             known outcome, censored ones included: with four intervals, the paper's quartiles of survival time (it
             leaves open whose times these are; the released code takes those of all patients, the tested ones among
-            them). An interval may then have no event.
+            them). An interval may then have no event, of which `fit_warning` tells.
 
     Raises:
         ValueError: `likelihood` or `edges_from` is unknown; `n_intervals` is below 1; `edges` does not fit `n_intervals`, does not
@@ -115,6 +116,7 @@ class Survival(Task):
                     f"{self.n_intervals} intervals; check the outcome's event column (1 = happened), or lower n_intervals"
                 )
             self.edges = self._quantiles(torch.as_tensor(time), torch.as_tensor(event)).tolist()
+            self.fit_warning = describe_empty_intervals(time, event, self.edges, self.edges_from)
         if self.end is None:
             if not len(time):
                 raise InputError("no training patient has a time and an event; check the outcome's columns")

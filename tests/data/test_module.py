@@ -7,7 +7,7 @@ import torch
 from cohorts import DIM, data_of
 
 from dmml.cohort.clinical.follow_up import censoring_curve
-from dmml.data.fitting import content_hashes, follow_up
+from dmml.data.fitting import content_hashes, fit_task, follow_up
 from dmml.errors import InputError
 from dmml.tasks import Classification, Survival
 
@@ -214,3 +214,15 @@ def test_processes_that_read_ahead_return_the_same_batches(cohort, fitted, url):
             torch.equal(x, y) for a, b in zip(alone, ahead, strict=True) for x, y in zip(a[1:], b[1:], strict=True)
         )
     assert [b[0] for b in batches_of_modules[0][0]] != [b[0] for b in batches_of_modules[0][1]]
+
+
+def test_a_fit_warns_once_of_an_interval_without_an_event(cohort, caplog):
+    data = data_of(cohort)
+    data.setup("fit")
+    table = data.cohort.clinical.patients
+    table.loc[table["time"] < table["time"].quantile(0.4), "event"] = 0
+    for edges_from in ("all", "all", "events"):
+        fit_task(Survival(n_intervals=4, edges_from=edges_from), data)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("development: no training patient has the event in 1 of the 4 intervals")
