@@ -221,11 +221,13 @@ def survival_metrics(folds, contexts):
     return metrics
 
 
-def log_rank(time, event, high):
+def log_rank(time, event, high, strata=None):
     """p of the log-rank test of two groups."""
+    strata = np.zeros(len(time)) if strata is None else strata
     observed = expected = variance = 0.0
-    for day in np.unique(time[event == 1]):
-        at_risk, dead = time >= day, (time == day) & (event == 1)
+    for stratum, day in sorted(set(zip(strata[event == 1], time[event == 1], strict=True))):
+        at_risk = (strata == stratum) & (time >= day)
+        dead = at_risk & (time == day) & (event == 1)
         n, n_high, d = at_risk.sum(), (at_risk & high).sum(), dead.sum()
         observed += (dead & high).sum()
         expected += d * n_high / n

@@ -20,6 +20,7 @@ from dmml.evaluation.predictions import known_outcome
 from dmml.evaluation.report.formatting import horizon_name
 from dmml.evaluation.report.text.metric_names import metric_name
 from dmml.evaluation.statistics.calibration import Calibration, calibration_at
+from dmml.evaluation.statistics.log_rank import stratified_log_rank
 from dmml.evaluation.statistics.survival_curves import RiskGroups, kaplan_meier
 
 COLOR = {"slides and RNA": VERMILLION, "slides": BLUE, "RNA": GREEN, "clinical": ORANGE}
@@ -121,23 +122,18 @@ def risk_group_plot(result: CrossvalResult, model: str) -> Plot | None:
         )
     groups = [(name, rows[group == index]) for index, name in enumerate(names)]
     curves = [kaplan_meier(members["time"], members["event"], name) for name, members in groups if len(members)]
-    p = _log_rank_p(rows, group) if len(curves) > 1 else float("nan")
+    p = stratified_log_rank(rows["time"], rows["event"], group, rows["fold"])
     ratio = result.hazard_ratios.get(model) if kind == "risk_groups" else None
     plot = kaplan_meier_plot(RiskGroups(curves, float("nan"), kind == "risk_groups", p), division, ratio)
     alt = f"{label(model)}: {plot.alt}"
-    return replace(plot, name=f"{kind}_{model}", title=f"{title}: {label(model)}", alt=alt)
+    caption = f"{plot.caption} The log-rank test compares the patients of a fold with each other: a stratum per fold."
+    return replace(plot, name=f"{kind}_{model}", title=f"{title}: {label(model)}", caption=caption, alt=alt)
 
 
 def _thirds_by_risk(rows: pd.DataFrame) -> pd.Series:
     """Third of each patient by the rank of their risk within the fold: 0, 1 or 2."""
     risk = rows.groupby("fold")["risk"]
     return (3 * (risk.rank(method="first") - 1) // risk.transform("size")).astype(int)
-
-
-def _log_rank_p(rows: pd.DataFrame, group: pd.Series) -> float:
-    from lifelines.statistics import multivariate_logrank_test
-
-    return float(multivariate_logrank_test(rows["time"], group.to_numpy(), rows["event"]).p_value)
 
 
 def calibrations_of(result: CrossvalResult, model: str) -> tuple[list[Calibration], list[str]]:

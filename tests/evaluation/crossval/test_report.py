@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from html_page import Page
-from lifelines.statistics import multivariate_logrank_test
+from recomputed import log_rank
 
 from dmml.commands import report as command
 from dmml.errors import InputError
@@ -19,6 +19,7 @@ from dmml.evaluation.crossval.report import write_crossval_report
 from dmml.evaluation.crossval.results import read_crossval
 from dmml.evaluation.crossval.sentences import outlying_sentences, summary
 from dmml.evaluation.crossval.training_curves import fold_curves, training_plots_by_model
+from dmml.evaluation.statistics.log_rank import stratified_log_rank
 from dmml.experiment.crossval.table import format_tables
 from dmml.nn.baselines.registry import BASELINES
 
@@ -258,8 +259,9 @@ def test_risk_groups_are_divided_at_the_training_median_of_each_fold(folder):
         assert f"{group.sum()} patients at {name} ({int(rows['event'][group].sum())} events)" in plot.caption
     assert 0 < high.sum() < len(rows)
     assert high.sum() % 15  # no equal halves: the cut is not the tested patients' own
-    p = multivariate_logrank_test(rows["time"], high, rows["event"]).p_value
+    p = log_rank(*(rows[name].to_numpy() for name in ("time", "event")), high, rows["fold"].to_numpy())
     assert ("log-rank p < 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}") in plot.alt
+    assert "The log-rank test compares the patients of a fold with each other" in plot.caption
     assert plot.name == "risk_groups_teacher"
     assert "divided within each fold at the median risk of its training patients" in plot.caption
     joined = risk_group_plot(read_crossval(folder), "rna_linear+clinical")
@@ -300,7 +302,7 @@ def test_without_training_medians_patients_are_divided_into_thirds_within_each_f
         ordered = sorted(members, key=lambda row: rows.loc[row, "risk"])
         for place, row in enumerate(ordered):
             third[row] = 3 * place // len(ordered)
-    expected = multivariate_logrank_test(rows["time"], third, rows["event"]).p_value
+    expected = stratified_log_rank(rows["time"], rows["event"], third, rows["fold"])
     plot = risk_group_plot(result, "teacher")
     counts = [(int((third == k).sum()), int(rows["event"][third == k].sum())) for k in range(3)]
     for (n, events), name in zip(counts, ("low risk", "intermediate risk", "high risk"), strict=True):
