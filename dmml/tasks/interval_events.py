@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ def describe_empty_intervals(time: NDArray, event: NDArray, edges: Sequence[floa
     interval = time_to_interval(torch.as_tensor(time[event > 0]), torch.tensor(edges, dtype=torch.float64))
     counts = interval.bincount(minlength=len(edges) + 1).tolist()
     days = [f"{day:g}" for day in (0, *edges)]
-    spans = [f"{start} to {end}" for start, end in zip(days, days[1:], strict=False)] + [f"from {days[-1]}"]
+    spans = [f"{start} to {end}" for start, end in pairwise(days)] + [f"from {days[-1]}"]
     empty = [span for span, count in zip(spans, counts, strict=True) if not count]
     if not empty:
         return ""

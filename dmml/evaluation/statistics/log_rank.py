@@ -8,7 +8,7 @@ from scipy.stats import chi2
 
 
 def stratified_log_rank(time: ArrayLike, event: ArrayLike, group: ArrayLike, stratum: ArrayLike) -> float:
-    """p value of the log-rank test whose patients are compared within their stratum alone.
+    """Return the p value of the log-rank test whose patients are compared within their stratum alone.
 
     Observed minus expected events and their hypergeometric covariance are summed over the strata. With one stratum it is
     the log-rank test of lifelines, which has none with strata.
