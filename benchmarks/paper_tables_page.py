@@ -127,8 +127,15 @@ def _notes(table: str) -> list[str]:
         "III": "dmml's C-index is Harrell's, of the expected number of survived intervals. The paper calls its own a "
         "*discretized-survival* C-index and does not define it.",
         "V": "The paper does not say how tokens are pooled without clustering; dmml's `PrototypeAggregator` then has a gated "
-        "pool per subspace. It makes one prototype per subspace, so it has no 8 or 32 clusters, and no plain attention.",
-        "VI–VIII": "*w/o* a gene set, and one joint gene set (*w/o disen*): dmml's teacher always has both subspaces.",
+        "pool per subspace. It makes one prototype per subspace, so 8 and 32 clusters are those of `TokenAggregator`: found "
+        "in windows of neighbouring tokens, followed by attention among the merged tokens and a pool. To see what their "
+        "number does, compare them with that aggregator and `n_merged: 2`. Plain self-attention before clustering is left "
+        "out, because its cost is quadratic in the tokens; `TokenAggregator` has it only in place of the clusters "
+        "(`n_merged: null`).",
+        "VI–VIII": "*w/o* a gene set, and one joint gene set (*w/o disen*): dmml's teacher has two subspaces, and "
+        "`gene_sets` is refused if one of them has no gene, or if both list the same gene.",
+        "IX": "dmml draws no genes at random: write 30 % of each list, drawn by you, into a file with one gene per line. In "
+        "such a file every gene is a program of its own; a CSV `gene,program` keeps the programs.",
     }  # fmt: skip
     return ["", notes[table]] if table in notes else []
 

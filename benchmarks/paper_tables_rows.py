@@ -44,6 +44,7 @@ MAIN = {
 }
 """Rows of tables I to III with a counterpart in dmml; one cross-validation fills all of them."""
 _TEACHER, _STUDENT, _DISTILLED = MAIN["teacher"], MAIN["student"], MAIN["distilled"]
+_WINDOWS = "`aggregator: {class_path: TokenAggregator, init_args: {tissue_attention: true}}`"
 _NO_CGC, _NO_IGC, _NO_GS = "no `GradientCoordination`", "`consistency_weight: 0`", "`selection: false` in the fusion"
 
 
@@ -69,6 +70,8 @@ ABLATIONS: dict[str, dict[str, Counterpart]] = {
     "V": {
         "w/o H-to-H deformation": _student("no-deformation", "`tissue_attention: false` in the aggregator"),
         "w/o clustering and merging": _student("no-merging", "`n_merged: null`"),
+        "8 clusters in place of 2": _student("clusters-8", f"{_WINDOWS}, `n_merged: 8`"),
+        "32 clusters in place of 2": _student("clusters-32", f"{_WINDOWS}, `n_merged: 32`"),
         "student, 2 clusters": _STUDENT,
         "distilled, w/o MSE": Counterpart("no-mse", "student", "`feature_weight: 0`"),
         "distilled, w/o KL": Counterpart("no-kl", "student", "`prediction_weight: 0`"),
@@ -82,6 +85,7 @@ ABLATIONS: dict[str, dict[str, Counterpart]] = {
     "IX": {
         "10 % variable": _teacher("variable-10", "`gene_sets: {most_variable: 0.1}`"),
         "30 % variable": _TEACHER,
+        "30 % at random": _teacher("random-30", "`gene_sets: {tumor: FILE, tme: FILE}` with lists of your own"),
         "50 % variable": _teacher("variable-50", "`gene_sets: {most_variable: 0.5}`"),
         "80 % variable": _teacher("variable-80", "`gene_sets: {most_variable: 0.8}`"),
     },

@@ -145,6 +145,21 @@ def test_every_counterpart_answers_a_row_of_the_paper(facts):
         assert {row for pair in pairs for row in pair} <= set(rows), table
 
 
+@pytest.mark.parametrize("n_clusters", [8, 32])
+def test_a_student_with_more_clusters_is_made_by_the_options_of_its_row(repository, n_clusters):
+    from paper_tables_rows import counterparts
+
+    from dmml.experiment.crossval.fit import build
+
+    model = yaml.safe_load((repository / "configs" / "paper" / "grading_student.yaml").read_text())["model"]
+    model["init_args"] |= {"teacher": None, "n_features": 8, "width": 16}
+    for option in re.findall(r"`([^`]+)`", counterparts()[f"clusters-{n_clusters}"].how):
+        model["init_args"] |= yaml.safe_load(option)
+    student, _ = build(model, {"logger": False, "accelerator": "cpu"})
+    assert student.aggregator["10x"].n_merged == n_clusters
+    assert student.aggregator["10x"].tissue_attention is not None
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Cross-validations of grade and of survival on a simulated cohort, and a test on its held-out cohort."""
