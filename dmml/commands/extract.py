@@ -64,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     encoding.add_argument("--compile", action="store_true", help="run the encoder through torch.compile")
     encoding.add_argument("--batch-size", type=int, metavar="N", help="tiles per batch (default: found by trial)")
+    _add_tile_options(parser)
+    _add_running_options(parser)
+
+
+def _add_tile_options(parser: argparse.ArgumentParser) -> None:
+    """Declare how tissue is found and how its stains are normalised."""
     tissue = parser.add_argument_group("tissue")
     tissue.add_argument(
         "--tissue",
@@ -91,6 +97,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="image of stained tissue whose stains all slides receive (default: the reference stains of torchstain)",
     )
+
+
+def _add_running_options(parser: argparse.ArgumentParser) -> None:
+    """Declare which slides are extracted, by how many processes, and what happens to failures."""
     running = parser.add_argument_group("running")
     running.add_argument(
         "--readers", type=int, metavar="N", help="processes that read slides (default: one per four cores, at most 8)"
