@@ -12,6 +12,8 @@ from torch import nn
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.baselines import MCAT, GatedABMIL, TransMIL
 from dmml.nn.paper.aggregator import PrototypeAggregator
+from dmml.nn.paper.expression import ProgramTokenEncoder
+from dmml.nn.paper.fusion import PaperFusion
 from dmml.tasks import Survival
 from dmml.training.student import SubspaceStudent
 from dmml.training.subspace_module import SubspaceModule
@@ -21,8 +23,10 @@ from dmml.types import Batch
 YARDSTICK = "gated ABMIL"
 TAUGHT = "student under a teacher"
 TAUGHT_ANEW = "student under a teacher that answers at every step"
+PAPER_FUSION = "teacher with the paper's fusion"
 ATTENDING = "student with tissue attention"
 PROTOTYPES = "student with prototypes"
+PAPER_FORMS = (PAPER_FUSION, ATTENDING, PROTOTYPES)
 RIVALS = ("MCAT-like", "TransMIL-like")
 N_FEATURES = 1024
 GROUP_SIZES = (59, 73, 72, 72, 72, 72)
@@ -39,6 +43,9 @@ def build(name: str) -> nn.Module:
     arguments = {"n_features": N_FEATURES, "genes": GENES, "task": task()}
     if name == "teacher":
         return _with_backbone(SubspaceTeacher(**arguments))
+    if name == PAPER_FUSION:
+        parts = {"fusion": PaperFusion, "expression_encoder": ProgramTokenEncoder, "consistency": "dev"}
+        return _with_backbone(SubspaceTeacher(**arguments, **parts))
     if name == "student":
         return _with_backbone(SubspaceStudent(**arguments))
     if name == "student without aggregation":

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from contenders import RIVALS, TAUGHT, TAUGHT_ANEW, YARDSTICK, build, step_of
+from contenders import PAPER_FORMS, RIVALS, TAUGHT, TAUGHT_ANEW, YARDSTICK, build, step_of
 from peak_memory import available_gib, of_inference, of_training
 from speed_figures import figures, markdown
 from token_batches import one_patient
@@ -89,7 +89,8 @@ def memory_of(name: str, n_tokens: int, *options: str) -> dict:
 def measure(arguments: argparse.Namespace) -> dict:
     """Run all measurements that the options select."""
     rivals = list(RIVALS) if arguments.with_rivals else []
-    names = ["teacher", "student", TAUGHT, TAUGHT_ANEW, YARDSTICK, *rivals]
+    forms = [] if arguments.quick else list(PAPER_FORMS)
+    names = ["teacher", "student", TAUGHT, TAUGHT_ANEW, *forms, YARDSTICK, *rivals]
     result: dict = {"training": time_training(names, TOKENS, arguments.rounds), "inference": []}
     names = ["student", "student without aggregation", YARDSTICK]
     result["training"] += time_training(names, QUADRATIC_TOKENS, arguments.rounds)

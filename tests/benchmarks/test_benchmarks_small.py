@@ -62,7 +62,7 @@ def test_accuracy_is_the_fraction_of_correct_classes(slides):
     assert accuracy(LabelModulo3(), test) == pytest.approx(float((labels < 3).float().mean()))
 
 
-@pytest.mark.parametrize("name", ["teacher", "student", "gated ABMIL"])
+@pytest.mark.parametrize("name", ["teacher", "teacher with the paper's fusion", "student", "gated ABMIL"])
 def test_a_step_changes_every_weight(name):
     import contenders
     from token_batches import one_patient

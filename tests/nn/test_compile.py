@@ -17,6 +17,7 @@ from torch._dynamo.utils import counters
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
 from dmml.nn.paper.aggregator import PrototypeAggregator
+from dmml.nn.paper.fusion import PaperFusion
 from dmml.types import SUBSPACES, Bag, Batch
 
 pytestmark = pytest.mark.slow
@@ -77,14 +78,18 @@ def check(eager, compiled, *inputs):
     return expected, result
 
 
-@pytest.mark.parametrize("kind", [GatedPoolFusion, DeformableFusion])
-def test_inductor_compiles_a_fusion_once_for_all_bags(kind, compiler):
+@pytest.mark.parametrize(
+    ("kind", "condition"),
+    [(GatedPoolFusion, (2, WIDTH)), (DeformableFusion, (2, WIDTH)), (PaperFusion, (2, 3, WIDTH))],
+    ids=["gated pool", "deformable", "paper"],
+)
+def test_inductor_compiles_a_fusion_once_for_all_bags(kind, condition, compiler):
     fusion = kind(WIDTH).eval()
     compiled = torch.compile(fusion, backend="inductor", fullgraph=True)
     with torch.no_grad():
         for n in (40, 90, 7):
             bag = any_length(make_bag([n, n // 2], WIDTH, slides=[1, 2]))
-            check(fusion, compiled, bag.features, bag, torch.randn(2, WIDTH))
+            check(fusion, compiled, bag.features, bag, torch.randn(condition))
     assert counters["stats"]["unique_graphs"] == 1
 
 
