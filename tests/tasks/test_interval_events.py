@@ -30,6 +30,6 @@ def test_quartiles_of_all_times_warn_where_those_of_event_times_need_not(edges_f
     assert task.fit_warning == ""
     task.fit(outcome)
     assert ("1 of the 4 intervals" in task.fit_warning) == (edges_from == "all")
-    given = Survival(edges=task.edges)  # as a student's from its teacher, whose fit has warned
-    given.fit(outcome)
-    assert given.fit_warning == ""
+    stated = Survival(edges=task.edges)  # as a student's from its teacher, whose fit has warned
+    stated.fit(outcome)
+    assert stated.fit_warning == ""
