@@ -14,8 +14,8 @@ from lightning.pytorch import __version__ as lightning_version
 from torch import nn
 
 from dmml.callbacks.coordination import GradientCoordination
+from dmml.networks.checkpoint_content import FORMAT, FORMAT_KEY
 from dmml.tasks import Task
-from dmml.training.checkpointing.checkpoint import FORMAT, FORMAT_KEY
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 from dmml.types import Batch

@@ -45,9 +45,9 @@ from dmml.experiment.training_reference import (
     load_weights,
     predict_training_patients,
 )
+from dmml.networks.checkpoint import read_checkpoint
+from dmml.networks.packing import pack, unpack
 from dmml.progress_bars import is_quiet
-from dmml.training.checkpointing.checkpoint import read_checkpoint
-from dmml.training.checkpointing.packing import pack, unpack
 
 LOGGER = logging.getLogger(__name__)
 C = TypeVar("C", bound=Callback)

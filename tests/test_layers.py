@@ -8,13 +8,13 @@ import pytest
 
 LAYERS = (
     "errors", "writable", "atomic_files", "class_paths", "html_pages", "progress_bars", "types", "functional", "linear", "store", "cohort", "evaluation", "slides", "nn",
-    "tasks", "backbone", "data", "training", "callbacks", "experiment", "simulate", "commands", "cli", "__main__",
+    "tasks", "backbone", "networks", "data", "training", "callbacks", "experiment", "simulate", "commands", "cli", "__main__",
 )  # fmt: skip
 ANYWHERE = {"_version", "errors", "writable", "atomic_files", "class_paths", "html_pages", "progress_bars"}
 """What every package may import."""
 BARRED = {
-    "callbacks": {"training", "data"},  # callbacks know a model only through HasSubspaces
-    "data": {"nn", "slides"},
+    "callbacks": {"networks", "training", "data"},  # callbacks know a model only through HasSubspaces
+    "data": {"nn", "networks", "slides"},
 }
 """Packages above that must not be imported all the same."""
 FOREIGN = {
@@ -29,6 +29,7 @@ FOREIGN = {
     "cohort": {"torch", "lightning"},
     "types": {"lightning"},
     "tasks": {"lightning"},
+    "networks": {"lightning", "pandas", "zarr", "torchmetrics"},
 }
 """Libraries that a package does without."""
 
@@ -115,6 +116,8 @@ def test_packages_import_only_from_packages_above(repository):
         ("data", "import importlib\nimportlib.import_module('dmml.slides.tiling.grid')"),
         ("tasks", "from ..training.teacher import SubspaceTeacher"),
         ("nn", "import lightning.pytorch as L"),
+        ("networks", "from dmml.training.teacher import SubspaceTeacher"),
+        ("networks", "from torchmetrics import MetricCollection"),
         ("functional", "from lightning import Callback"),
         ("experiment", "from dmml.commands.config import preflight"),
         ("evaluation", "from dmml import SubspaceTeacher"),

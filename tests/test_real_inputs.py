@@ -16,7 +16,7 @@ import yaml
 from lifelines.utils import concordance_index
 
 from dmml.__main__ import main
-from dmml.training.checkpointing.packing import unpack
+from dmml.networks.packing import unpack
 from dmml.training.checkpointing.seen_patients import patients_among
 
 pytestmark = pytest.mark.slow

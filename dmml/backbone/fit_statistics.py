@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from dmml.backbone.slide_statistics import SlideStatistics
@@ -87,6 +86,8 @@ def _clusters(bags: Bags, scale: Tensor, n_patients: int, n_clusters: int, seed:
 
 def _kmeans(points: np.ndarray, n_clusters: int, seed: int) -> tuple[float, np.ndarray, np.ndarray]:
     """Run K-means once; return the sum of squared distances, the centres (K, d) and each point's nearest centre (T,)."""
+    from scipy.cluster.vq import kmeans2
+
     # With fewer distinct points than clusters, some clusters stay empty, which does no harm.
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

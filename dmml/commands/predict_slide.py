@@ -45,11 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check the input, then predict patient by patient and print each answer."""
     from dmml.commands.config.file_checks import check_checkpoint
+    from dmml.experiment.load_model import check_reads_slides
     from dmml.experiment.predict_slide.input import check_input
     from dmml.experiment.predict_slide.tile_choice import check_options
+    from dmml.networks.checkpoint_content import hyper_parameters_of
     from dmml.slides.discovery.find import describe_unscaled, find_slides
 
     check_checkpoint(args.ckpt_path)
+    check_reads_slides(hyper_parameters_of(args.ckpt_path), args.ckpt_path)
     options = {name: getattr(args, name) for name in ("mpp", "weights", "one_patient", "overwrite")}
     check_input(args.slides, args.out, **options)
     check_options(args.tissue, args.min_tissue)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dmml.cohort.clinical.table import Clinical
 from dmml.data.joined_store import JoinedStore
 from dmml.errors import InputError
 from dmml.store import FeatureStore
 from dmml.store.encoder_identity import complete_identity, describe_stains, same_stains
+
+if TYPE_CHECKING:
+    from dmml.cohort.clinical.table import Clinical
 
 MIN_TISSUE_KEY = "least_tissue"
 """Name of the smallest share of tissue of a tile in the record of an extraction"""

@@ -91,6 +91,18 @@ class CohortRna:
         """RNA of the patients in the clinical table."""
         return self.values.loc[[patient for patient in self.cohort.clinical.patients.index if patient in self]]
 
+    def check(self, statistics: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse RNA that a model cannot read.
+
+        Args:
+            statistics: {subspace: statistics of the model}.
+
+        Raises:
+            InputError: The RNA is on another scale, or lacks more than half of a subspace's genes.
+        """
+        for kept in statistics.values():
+            check_fit(self.measured, self._statistics(GeneStatistics.from_dict(kept)), self.scale)
+
     def facts(
         self, statistics: Mapping[str, Mapping[str, Any]], patients: Sequence[str] | None = None
     ) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dmml.evaluation.shift import compare
 from dmml.evaluation.statistics.stain import NAMES
 from dmml.evaluation.subgroups import by_subgroup
 from dmml.experiment.training_reference import patient_stains, without_imputed
-from dmml.training.checkpointing.packing import unpack
+from dmml.networks.packing import unpack
 from dmml.types import SUBSPACES
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,24 +11,31 @@ from typing import TYPE_CHECKING, Any
 from dmml.class_paths import import_class
 from dmml.cohort.file_hashes import hash_of
 from dmml.errors import InputError, reason_of
+from dmml.experiment.fit_defaults import SHORT_NAMES
 from dmml.experiment.run_folder import run_of_checkpoint
+from dmml.networks.named_classes import are_plain
 from dmml.store.encoder_identity import STAINS, describe_stains
 from dmml.store.root_attributes import VECTORS
-from dmml.training.checkpointing.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
+    from dmml.networks.subspace_network import SubspaceNetwork
     from dmml.slides.encoders.encoder import Encoder
     from dmml.slides.stains.stains import StainNormalization
-    from dmml.training.subspace_module import SubspaceModule
 
 _LOG = logging.getLogger(__name__)
+NETWORK_OF_CLASS = {
+    "dmml.training.teacher.SubspaceTeacher": "dmml.networks.teacher_network.TeacherNetwork",
+    "dmml.training.student.SubspaceStudent": "dmml.networks.student_network.StudentNetwork",
+}
+"""Class that a checkpoint of dmml names, and its network, which needs neither Lightning nor its seconds of import"""
 
 
 @dataclass(frozen=True)
 class CheckpointModel:
     """A model ready for inference, and its origin."""
 
-    module: SubspaceModule
+    module: SubspaceNetwork
+    """A plain network for dmml's own teacher and student, a LightningModule for a class of the user's own"""
     path: Path
     identity: dict[str, Any]
     """`checkpoint`, `sha256` (first 16 digits), `run`, `class`, `epoch`, `training_cohort`, `n_training`"""
@@ -43,6 +51,23 @@ class CheckpointModel:
         return hasattr(self.module, "expression")
 
 
+def check_reads_slides(hparams: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse a model that reads no slides.
+
+    Args:
+        hparams: Hyper-parameters of the checkpoint.
+        path: The checkpoint.
+
+    Raises:
+        InputError: The model was trained without slides.
+    """
+    encoder = (hparams.get("fitted") or {}).get("encoder") or {}
+    if not hparams.get("n_features") or not encoder.get("name"):
+        raise InputError(
+            f"{path}: the model was trained without slides; give a checkpoint of a model that reads slides"
+        )
+
+
 def load_model(path: str | Path) -> CheckpointModel:
     """Load a teacher or a student for inference.
 
@@ -50,27 +75,26 @@ def load_model(path: str | Path) -> CheckpointModel:
         InputError: The file is not a checkpoint of dmml, its class cannot be imported or is not one of dmml's models,
             or the model reads no slides.
     """
+    from dmml.networks.checkpoint import read_checkpoint
+
     checkpoint = read_checkpoint(path)
-    hparams = checkpoint["hyper_parameters"]
-    encoder = (hparams.get("fitted") or {}).get("encoder") or {}
-    if not hparams.get("n_features") or not encoder.get("name"):
-        raise InputError(
-            f"{path}: the model was trained without slides; give a checkpoint of a model that reads slides"
-        )
-    model_class = _model_class(path, hparams)
+    check_reads_slides(checkpoint["hyper_parameters"], path)
+    class_path = _class_path(checkpoint)
     try:
-        module = model_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        module = _rebuild(path, checkpoint)
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
         reason = reason_of(error)[:160]
         raise InputError(
-            f"{path} does not fit {model_class.__name__} ({reason}); use the version of dmml that wrote it"
+            f"{path} does not fit {class_path.rpartition('.')[2]} ({reason}); use the version of dmml that wrote it"
         ) from error
     module.eval().requires_grad_(False)
     identity = {
         "checkpoint": str(path),
         "sha256": hash_of(Path(path)),
         "run": run_of_checkpoint(path).resolve().name,
-        "class": f"{model_class.__module__}.{model_class.__qualname__}",
+        "class": class_path,
         "epoch": checkpoint.get("epoch"),
         "training_cohort": module.fitted.get("cohort"),
         "n_training": module.fitted.get("n_training"),
@@ -78,11 +102,24 @@ def load_model(path: str | Path) -> CheckpointModel:
     return CheckpointModel(module, Path(path), identity)
 
 
-def _model_class(path: str | Path, hparams: dict[str, Any]) -> type[SubspaceModule]:
-    """Return the class that a checkpoint names; a user's own class must be importable and derive from dmml's."""
+def _rebuild(path: str | Path, checkpoint: dict[str, Any]) -> SubspaceNetwork:
+    """Rebuild the network of a checkpoint; a user's own class must be importable and derive from dmml's."""
+    from dmml.networks.subspace_network import SubspaceNetwork
+
+    class_path = _class_path(checkpoint)
+    if class_path in NETWORK_OF_CLASS and are_plain(checkpoint["hyper_parameters"]):
+        return import_class(NETWORK_OF_CLASS[class_path], SubspaceNetwork, path).from_checkpoint(checkpoint)
     from dmml.training.subspace_module import SubspaceModule
 
-    return import_class(str(hparams.get("_class_path")), SubspaceModule, path)
+    own_class = import_class(class_path, SubspaceModule, path)
+    return own_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+
+
+def _class_path(checkpoint: dict[str, Any]) -> str:
+    """Return the path of the class that a checkpoint names, which may be a public name such as `dmml.SubspaceStudent`."""
+    path = str(checkpoint["hyper_parameters"].get("_class_path"))
+    package, _, name = path.rpartition(".")
+    return f"{SHORT_NAMES[name]}.{name}" if package == "dmml" and name in SHORT_NAMES else path
 
 
 def load_encoder_of(model: CheckpointModel, weights: str | Path | None = None) -> Encoder:

@@ -115,7 +115,7 @@ def add_to_fitted(path: str | Path, values: Mapping[str, Any]) -> None:
 
     Args:
         path: The checkpoint.
-        values: {name: value}, with values that a checkpoint may hold (see `dmml.training.checkpointing.packing`).
+        values: {name: value}, with values that a checkpoint may hold (see `dmml.networks.packing`).
     """
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     checkpoint["hyper_parameters"]["fitted"].update(values)

@@ -1,7 +1,8 @@
-"""Combinations of the logits of several predictions, such as those of the magnifications, by their confidence."""
+"""Combinations of the logits of several predictions, such as those of the magnifications, by their confidence or on average."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -38,3 +39,8 @@ def highest_confidence(logits: Tensor, available: Tensor) -> Tensor:
     top = logits.float().softmax(-1).amax(-1).masked_fill(~available, -1.0)  # (M, B)
     last = len(top) - 1 - top.flip(0).argmax(0)  # flipped: of equal values argmax takes the first, here the last
     return logits.gather(0, last[None, :, None].expand(1, -1, logits.shape[-1])).squeeze(0)
+
+
+def masked_log_mean(log_values: Tensor, log_weight: Tensor) -> Tensor:
+    """Log Σ_m w_m exp(v_m), finite with finite gradients if at least one weight is not 0. (M, …), (M, …) → (…)."""
+    return torch.logsumexp(log_values + log_weight, 0)

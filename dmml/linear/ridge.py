@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
 
 PENALTIES = tuple(np.logspace(1.5, -4.5, 25))
@@ -133,6 +132,8 @@ def fit_logistic(
 
     first = np.zeros(design.shape[1] * n_classes) if start is None else np.asarray(start, np.float64).ravel()
     options = {"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-7}
+    from scipy.optimize import minimize  # predictions do without it
+
     optimum = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
     return optimum.x.reshape(design.shape[1], n_classes)
 

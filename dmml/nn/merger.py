@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from dmml.functional.aggregation import DEFAULT_SCORE, PeakScore, dpc_knn, merge_finite, merge_tokens
 from dmml.functional.padding import clear_padding, is_known_full
 from dmml.nn.neighbourhood import curve_index_of, gather_rows, is_original, order_by_slide
+from dmml.nn.never_compiled import never_compiled
 from dmml.types import Bag
 
 WINDOW = 32
@@ -33,7 +34,7 @@ class _State(NamedTuple):
 
 
 # The numbers of rounds and chunks depend on the number of tokens: torch.compile would compile every length anew.
-@torch.compiler.disable
+@never_compiled
 def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5, score: PeakScore = DEFAULT_SCORE) -> Tensor:
     """Cluster tokens by exact DPC-kNN in windows of neighbours, until at most MAX_POINTS are left, and then into K.
 

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor
-from torchmetrics import MetricCollection
 
 from dmml.errors import InputError
 from dmml.functional.combination import highest_confidence, weighted_by_confidence
@@ -19,6 +17,8 @@ from dmml.tasks.presentation import Presentation
 from dmml.tasks.regression import Regression
 
 if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
     from dmml.evaluation.endpoints import Endpoint
 
 COMBINATIONS = ("mean", "confidence", "max_confidence")
@@ -251,11 +251,6 @@ class Task:
         return {**self.context(), "endpoint": f"{self.endpoint.__module__}.{self.endpoint.__qualname__}"}
 
 
-def masked_log_mean(log_values: Tensor, log_weight: Tensor) -> Tensor:
-    """Log Σ_m w_m exp(v_m), finite with finite gradients if at least one weight is not 0. (M, …), (M, …) → (…)."""
-    return torch.logsumexp(log_values + log_weight, 0)
-
-
 def calibrated(
     task: Task, predictor: NDArray, target: Mapping[str, Tensor], spread: NDArray, weight: Tensor | float = 1.0
 ) -> tuple[NDArray, NDArray]:
@@ -271,6 +266,8 @@ def calibrated(
     Returns:
         bias (C,) and slope · spread (q, C). The slope is at least 0.05, so it never reverses the order of patients.
     """
+    from scipy.optimize import minimize
+
     spread_predictor = torch.as_tensor(np.asarray(predictor) @ spread)
 
     def objective(values: NDArray) -> tuple[float, NDArray]:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.functional.classification import binary_auroc
-from torchmetrics.utilities import dim_zero_cat
 
 from dmml.errors import InputError
+from dmml.functional.combination import masked_log_mean
 from dmml.functional.distillation import categorical_divergence
 from dmml.linear.likelihoods import Likelihood, MultinomialLikelihood
-from dmml.tasks.base import OutcomeColumns, Task, calibrated, masked_log_mean
+from dmml.tasks.base import OutcomeColumns, Task, calibrated
 from dmml.tasks.classification_presentation import ClassificationPresentation
 from dmml.tasks.logistic_regression import LogisticRegression
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 class Classification(Task):
@@ -153,6 +154,10 @@ class Classification(Task):
 
     def metrics(self) -> MetricCollection:
         """Return the macro AUC over the classes that occur."""
+        from torchmetrics import MetricCollection
+
+        from dmml.tasks.macro_auc import MacroAUC
+
         return MetricCollection({"auc": MacroAUC(self.n_outputs)})
 
     def predictions(self, logits: Tensor) -> dict[str, Tensor]:
@@ -172,40 +177,6 @@ class Classification(Task):
     def context(self) -> dict[str, Any]:
         """See `Task`."""
         return {"task": self.kind, "classes": self.classes}
-
-
-class MacroAUC(Metric):
-    """Mean one-versus-rest AUC of the classes that some but not all patients have; NaN if there is no such class."""
-
-    full_state_update = False
-    higher_is_better = True
-    logits: list[Tensor]
-    label: list[Tensor]
-
-    def __init__(self, n_classes: int):
-        super().__init__()
-        self.n_classes = n_classes
-        for name in ("logits", "label"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, logits: Tensor, target: Mapping[str, Tensor]) -> None:
-        """Store logits and labels."""
-        self.logits.append(logits.float())
-        self.label.append(target["label"])
-
-    def compute(self) -> Tensor:
-        """Compute the AUC over all patients seen."""
-        if not len(self.logits):
-            return torch.tensor(float("nan"))
-        logits, label = dim_zero_cat(self.logits), dim_zero_cat(self.label)
-        counts = torch.bincount(label, minlength=self.n_classes)
-        defined = (counts > 0) & (counts < len(label))
-        if not defined.any():
-            return torch.tensor(float("nan"), device=self.device)
-        probability = logits.softmax(1)
-        # A class that no patient or every patient has is without a curve, and torchmetrics would warn about it.
-        values = [binary_auroc(probability[:, c], label == c) for c in defined.nonzero().flatten().tolist()]
-        return torch.stack(values).mean()
 
 
 def _plain(label: object) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
 from dmml.functional.survival import concordance_index, risk_score
@@ -38,3 +38,8 @@ class Concordance(Metric):
             return torch.tensor(float("nan"))
         value = concordance_index(*(dim_zero_cat(x) for x in (self.time, self.event, self.risk)))
         return torch.tensor(value, device=self.device)
+
+
+def risk_metrics() -> MetricCollection:
+    """Return the metrics of a risk."""
+    return MetricCollection({"c_index": Concordance()})

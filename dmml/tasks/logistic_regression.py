@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from dmml.errors import InputError
@@ -82,5 +81,7 @@ def mixture_weights(clinical: NDArray, model: NDArray, label: NDArray, penalty: 
         log_probability = log_softmax(weight[0] * clinical + weight[1] * model, axis=1)
         log_likelihood = log_probability[np.arange(len(label)), label].sum() / max(1, len(label))
         return -log_likelihood + penalty / 2 * ((weight - 0.5) ** 2).sum()
+
+    from scipy.optimize import minimize  # predictions do without it
 
     return minimize(objective, np.full(2, 0.5), method="L-BFGS-B").x

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from torchmetrics import MetricCollection
 
 from dmml.cohort.clinical.follow_up import HORIZONS
 from dmml.errors import InputError
+from dmml.functional.combination import masked_log_mean
 from dmml.functional.cox import cox_partial_nll, log_cumulative_hazard
 from dmml.functional.distillation import bernoulli_divergence
 from dmml.functional.survival import (
@@ -29,11 +29,14 @@ from dmml.functional.survival import (
     time_to_interval,
 )
 from dmml.linear.likelihoods import CoxLikelihood, Likelihood
-from dmml.tasks.base import OutcomeColumns, Task, calibrated, masked_log_mean
-from dmml.tasks.concordance import Concordance
+from dmml.tasks.base import OutcomeColumns, Task, calibrated
 from dmml.tasks.cox_regression import CoxRegression
 from dmml.tasks.interval_events import describe_empty_intervals
 from dmml.tasks.survival_presentation import SurvivalPresentation
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
 
 LIKELIHOODS = ("discrete", "cox")
 EDGES_FROM = ("events", "all")
@@ -252,7 +255,9 @@ class Survival(Task):
 
     def metrics(self) -> MetricCollection:
         """Return the concordance of the risk."""
-        return MetricCollection({"c_index": Concordance()})
+        from dmml.tasks.concordance import risk_metrics
+
+        return risk_metrics()
 
     def predictions(self, logits: Tensor) -> dict[str, Tensor]:
         """Return the risk, and survival at the edges, at the end and at the horizons before the end."""

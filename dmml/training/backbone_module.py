@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -12,19 +12,20 @@ from torch import Tensor
 from dmml.backbone.backbone import Backbone, BackboneLayout, BackboneOutput
 from dmml.backbone.fit_backbone import CrossFitted, fit_backbone
 from dmml.backbone.slide_statistics import SlideStatistics
+from dmml.networks.backbone_network import BackboneNetwork
+from dmml.networks.packing import unpack
+from dmml.networks.parts.programs import ProgramScores
 from dmml.training.backbone_data import patients_of_fit, training_patients
-from dmml.training.checkpointing.packing import unpack
+from dmml.training.cross_fitted_lookup import CrossFittedLookup
 from dmml.training.deep_share import SHARES, ShareScores, ShareSums
 from dmml.training.fitted_module import FittedModule
-from dmml.training.parts.cross_fitted_lookup import CrossFittedLookup
-from dmml.training.parts.programs import ProgramScores
 from dmml.types import Bag, Batch, SubspaceOutput
 
 if TYPE_CHECKING:
     from dmml.data.module import MultimodalDataModule
 
 
-class BackboneModule(FittedModule):
+class BackboneModule(FittedModule, BackboneNetwork):
     """Module with a deep part on a backbone.
 
     The deep part is trained on what the backbone leaves unexplained: during a fit, the backbone's output for the
@@ -32,39 +33,17 @@ class BackboneModule(FittedModule):
     patients decide by which share the deep part is multiplied, separately for the logits and for the programs
     (`ShareScores.choose`). The shares are saved with the weights of that epoch.
 
-    Attributes:
-        backbone: The backbone, or None for a model without one.
-        deep_share, program_share: () buffers; they exist only if there is a backbone. Otherwise the share is 1.
+    Args:
+        shared: Arguments of `FittedModule` and of the network.
     """
 
-    backbone: Backbone | None
-    deep_share: Tensor
-    program_share: Tensor
-    magnifications: tuple[int, ...]
-    fitted: dict[str, Any]
     scores: ProgramScores
 
-    def _set_backbone(self, factory: Callable[[], Backbone] | None) -> None:
-        """Build the backbone and register the buffers that a checkpoint fills."""
-        self.backbone = None if factory is None else factory()
-        if self.backbone is not None:
-            self.register_buffer("deep_share", torch.ones(()))
-            self.register_buffer("program_share", torch.ones(()))
-            if self.fitted.get("backbone"):
-                self.backbone.build(self.fitted["backbone"])
+    def __init__(self, **shared: Any):
+        super().__init__(**shared)
         self._cross_fitted: CrossFittedLookup | None = None  # for the patients of the current fit; never saved
         self._share_sums: dict[str, ShareSums] = {}
         self._validated_logits: list[tuple[Tensor, dict[str, Tensor]]] = []
-
-    @property
-    def has_backbone(self) -> bool:
-        """Whether the model has a fitted backbone."""
-        return self.backbone is not None and self.backbone.is_fitted
-
-    def _require_backbone(self) -> Backbone:
-        if self.backbone is None:
-            raise RuntimeError("the model has no backbone")
-        return self.backbone
 
     @property
     def _is_fitting(self) -> bool:
@@ -139,11 +118,6 @@ class BackboneModule(FittedModule):
 
     # ---- forward -----------------------------------------------------------------------------------------------
 
-    def _available(self, batch: Batch) -> Tensor:
-        """Return (M, B) bool, whether a patient has tokens at a magnification."""
-        none = torch.zeros_like(batch.has_expression)
-        return torch.stack([batch.bags[m].mask.any(1) if m in batch.bags else none for m in self.magnifications])
-
     def _uses_cross_fitted(self, batch: Batch) -> bool:
         """Whether cross-fitted predictions replace the backbone's output, so that it need not read the batch."""
         # `on_fit_end` is not called after an exception in a fit, and a later test must not use that fit's predictions.
@@ -153,40 +127,20 @@ class BackboneModule(FittedModule):
 
     def _backbone_statistics(self, batch: Batch) -> dict[str, SlideStatistics]:
         """Return {"10x": statistics module of that magnification, …}; {} if the backbone need not read this batch."""
-        if not self.has_backbone or self._uses_cross_fitted(batch):
-            return {}
-        return {name: cast(SlideStatistics, each) for name, each in self._require_backbone().statistics.items()}
+        return {} if self._uses_cross_fitted(batch) else super()._backbone_statistics(batch)
 
     def _backbone_output(
         self, batch: Batch, bags: Mapping[int, Bag], reads_rna: Tensor, statistics: Mapping[int, dict[str, Tensor]]
     ) -> BackboneOutput | None:
-        """Return the backbone's output, in a fit the cross-fitted one; None without a fitted backbone.
-
-        Args:
-            batch: The batch.
-            bags: {m: Bag} of the batch.
-            reads_rna: (B,) bool, whether a patient's RNA is read.
-            statistics: {m: {statistic: (B, columns)}}, computed by the modules of `_backbone_statistics`.
-        """
-        if not self.has_backbone:
-            return None
-        backbone = self._require_backbone()
-        if self._cross_fitted is None or not self._uses_cross_fitted(batch):
-            return backbone.forward_from_statistics(statistics, bags, batch.expression, reads_rna)
+        """As in the base class, but in a fit the cross-fitted output."""
+        if not self.has_backbone or self._cross_fitted is None or not self._uses_cross_fitted(batch):
+            return super()._backbone_output(batch, bags, reads_rna, statistics)
         parts, programs = self._cross_fitted.rows(batch.patient_id, reads_rna)
-        return backbone.output(parts, reads_rna, programs)
-
-    def _total_programs(
-        self, deep: dict[tuple[int, str], Tensor], backbone: BackboneOutput | None
-    ) -> dict[tuple[int, str], Tensor]:
-        """Return {(m, s): (B, P)}: the backbone's programs plus the deep part's programs times their share."""
-        base = {} if backbone is None else backbone.programs
-        share = self._share("program_share") if base else 1.0
-        return {key: base[key] + share * value if key in base else value for key, value in deep.items()}
+        return self._require_backbone().output(parts, reads_rna, programs)
 
     def _share(self, name: str) -> Tensor | float:
-        """Return the chosen share (); in a fit 1, because it trains the whole deep part and chooses in validation."""
-        return getattr(self, name) if self.has_backbone and not self._is_fitting else 1.0
+        """As in the base class, but in a fit 1, because it trains the whole deep part and chooses in validation."""
+        return 1.0 if self._is_fitting else super()._share(name)
 
     # ---- validation --------------------------------------------------------------------------------------------
 

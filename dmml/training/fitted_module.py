@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS, choose_magnifications
+from dmml.cohort.magnifications import choose_magnifications
 from dmml.data.fitting import fit_task
 from dmml.errors import InputError
-from dmml.tasks import Survival, Task
-from dmml.training.checkpointing.checkpoint import class_config
-from dmml.training.checkpointing.packing import pack, unpack
+from dmml.networks.checkpoint import class_config
+from dmml.networks.fitted_network import FittedNetwork
+from dmml.networks.packing import pack
 from dmml.training.checkpointing.seen_patients import hash_patients
 from dmml.training.logged_module import LoggedModule
 from dmml.training.optimisation import adamw, check_replaced, with_scheduler, with_warmup_and_cosine
@@ -28,28 +27,20 @@ if TYPE_CHECKING:
     from dmml.data.fitted_model import FittedModel
     from dmml.data.module import MultimodalDataModule
 
-Kind = TypeVar("Kind", bound=Callable[..., object])
 CLASSES = ("task", "fusion", "expression_encoder", "aggregator", "backbone", "optimizer", "lr_scheduler")
 """Hyper-parameters that are objects or classes; a checkpoint stores their class paths and arguments"""
 
 
-class FittedModule(LoggedModule):
+class FittedModule(FittedNetwork, LoggedModule):
     """Base of teacher, student and baselines: takes dimensions and statistics from the training patients.
 
     The module holds everything that was fitted on training patients (gene lists and statistics, the task's edges or
     classes, encoder identity, ...) as plain hyper-parameters; the data module reads them when it makes a loader.
 
-    A subclass passes the arguments that it does not state on to this class as keywords (`**shared`), sets its own
-    attributes, and ends its constructor with `_finish_init()`.
+    A subclass names a network as its last base class, passes the arguments that it does not state on as keywords
+    (`**shared`), sets its own attributes, and ends its constructor with `_finish_init()`.
 
     Args:
-        n_features: D of the encoder; None = taken from the data at fit, 0 = no slides.
-        genes: {"tumor": [...], "tme": [...]}; None = taken from the data at fit, {} = no RNA.
-        task: Task that is predicted; None = survival. Its classes or edges are fitted on the training patients where
-            they are not given.
-        width: d.
-        magnifications: Magnifications that the model reads. If the data lack one of the default [10, 20], the model
-            reads those of the data instead.
         lr: Peak learning rate of AdamW.
         weight_decay: Weight decay of AdamW.
         warmup: Share of the steps over which the learning rate rises; afterwards it falls along a cosine.
@@ -57,56 +48,40 @@ class FittedModule(LoggedModule):
             `weight_decay`.
         lr_scheduler: Class of another learning-rate schedule, built as `lr_scheduler(optimizer)` and advanced once per
             epoch; it replaces the warm-up and the cosine.
-        fitted: Filled at fit and saved in the checkpoint; leave it empty.
-
-    Attributes:
-        task_is_given: Whether the constructor was given a task.
+        network: Arguments of the network.
     """
-
-    def __init_subclass__(cls, **keywords: Any):
-        """Show the arguments of the base classes in the signature of a subclass, where it has `**shared`."""
-        super().__init_subclass__(**keywords)
-        signature = inspect.Signature(list(_arguments(cls).values()))
-        setattr(cls, "__signature__", signature)  # noqa: B010 - type checkers know no such attribute of a class
 
     def __init__(
         self,
-        n_features: int | None = None,
-        genes: dict | None = None,
-        task: Task | None = None,
-        width: int = 128,
-        magnifications: tuple[int, ...] | list[int] = DEFAULT_MAGNIFICATIONS,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
-        fitted: dict | None = None,
+        **network: Any,
     ):
-        super().__init__()
+        super().__init__(**network)
         self.save_hyperparameters(logger=False)  # those of the subclasses' constructors as well
-        self.n_features, self.genes = n_features, unpack(genes)
-        self.task_is_given = task is not None
-        self.task = Survival() if task is None else copy.deepcopy(task)  # fitted here; the caller's must not change
-        self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
+        # Lightning does not see the defaults of the network's constructor, which has ended by now.
+        for parameter in inspect.signature(type(self)).parameters.values():
+            if parameter.default is not parameter.empty:
+                self.hparams.setdefault(parameter.name, parameter.default)
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self._optimizer_class, self._scheduler_class = optimizer, lr_scheduler
-        self.fitted: dict[str, Any] = unpack(fitted or {})
-        self._is_built = False
         if optimizer is not None:
             self._check_replaced("optimizer", "lr", "weight_decay")
         if lr_scheduler is not None:
             self._check_replaced("lr_scheduler", "warmup")
 
-    def _class_or_default(self, name: str, kind: Kind | None, default: Kind) -> Kind:
-        """Return a class that the constructor was given, or the default, which a checkpoint then names.
+    def _record_classes(self, **classes: Callable[..., object]) -> None:
+        """Let a checkpoint name the default classes that were used where the constructor was given none.
 
         Signatures have None in place of a default class. jsonargparse would fill in those arguments of the default class
         that the class in a config has, too, with the values of the default class.
         """
-        if self.hparams.get(name) is None:
-            self.hparams[name] = default
-        return default if kind is None else kind
+        for name, kind in classes.items():
+            if self.hparams.get(name) is None:
+                self.hparams[name] = kind
 
     def _check_replaced(self, replacement: str, *names: str) -> None:
         values = {name: getattr(self, name) for name in names}
@@ -121,17 +96,11 @@ class FittedModule(LoggedModule):
     # ---- building, and fitting to the data -----------------------------------------------------------------------
 
     def _build_if_possible(self) -> None:
-        """Build the network as soon as every dimension is known: in the constructor, or in `setup("fit")`."""
-        is_open = self.n_features is None or self.genes is None or getattr(self.task, "classes", ()) is None
-        if self._is_built or is_open:
-            return
-        self._build()
-        self.validation_metrics = self.task.metrics().clone(prefix="val/")
-        self._is_built = True
-
-    def _build(self) -> None:
-        """Build the network; every dimension is known."""
-        raise NotImplementedError
+        """Build the network and its metrics as soon as possible: in the constructor, or in `setup("fit")`."""
+        was_built = self._is_built
+        super()._build_if_possible()
+        if self._is_built and not was_built:
+            self.validation_metrics = self.task.metrics().clone(prefix="val/")
 
     @property
     def _data_module(self) -> MultimodalDataModule | None:
@@ -245,19 +214,3 @@ class FittedModule(LoggedModule):
 def genes_of(programs: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:
     """Return {subspace: its genes, sorted} of {subspace: {program: genes}}."""
     return {s: sorted({gene for genes in sets.values() for gene in genes}) for s, sets in programs.items()}
-
-
-def _arguments(kind: type) -> dict[str, inspect.Parameter]:
-    """Collect the arguments of a constructor and, as long as it passes on `**keywords`, those of its base class."""
-    arguments: dict[str, inspect.Parameter] = {}
-    for each in kind.__mro__:
-        if "__init__" not in vars(each):
-            continue
-        parameters = list(inspect.signature(vars(each)["__init__"]).parameters.values())[1:]  # the first is `self`
-        for parameter in parameters:
-            if parameter.kind is not parameter.VAR_KEYWORD and parameter.name not in arguments:
-                is_own = each is kind
-                arguments[parameter.name] = parameter if is_own else parameter.replace(kind=parameter.KEYWORD_ONLY)
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return arguments

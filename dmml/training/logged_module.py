@@ -9,8 +9,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from dmml.networks.checkpoint_content import FORMAT, FORMAT_KEY, check_format
 from dmml.tasks import Task
-from dmml.training.checkpointing.checkpoint import FORMAT, FORMAT_KEY, check_format
 from dmml.types import Batch
 
 

@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from dmml.backbone.backbone import Backbone, BackboneOutput
-from dmml.backbone.slide_statistics import SlideStatistics
-from dmml.nn.heads import ProgramHead, SubspaceHead
-from dmml.nn.module_dict import TypedModuleDict
-from dmml.nn.projection import TokenProjection
+from dmml.networks.checkpoint import read_checkpoint
+from dmml.networks.packing import unpack
+from dmml.networks.subspace_network import SubspaceNetwork
 from dmml.nn.standardised import set_feature_statistics
-from dmml.nn.tissue import TissueSpecificHead
 from dmml.training.backbone_module import BackboneModule
-from dmml.training.checkpointing.checkpoint import read_checkpoint
-from dmml.training.checkpointing.packing import unpack
 from dmml.training.checkpointing.seen_patients import check_leak, patients_of_sources
 from dmml.training.checkpointing.warm_start import copy_matching_weights, take_missing_arguments
 from dmml.training.compilation import compile_parts
 from dmml.training.fitted_module import genes_of
 from dmml.training.losses.confidence import confidence_sums
 from dmml.training.losses.loss_terms import check_consistency, check_gene_attention, weighted_terms
-from dmml.training.parts.bags import bag_of
-from dmml.training.parts.feature_reading import read_features
-from dmml.training.parts.output_parts import DeepParts, assemble_output
-from dmml.training.parts.programs import ProgramScores
 from dmml.training.weighting import Reweighting, unchanged
-from dmml.types import SUBSPACES, Bag, Batch, GradientRule, LossTerms, SubspaceOutput
+from dmml.types import Batch, GradientRule, LossTerms, SubspaceOutput
 
 if TYPE_CHECKING:
     from dmml.data.module import MultimodalDataModule
 
 
-class SubspaceModule(BackboneModule):
-    """Base of `SubspaceTeacher` and `SubspaceStudent`; states the arguments that both have.
+class SubspaceModule(BackboneModule, SubspaceNetwork):
+    """Base of `SubspaceTeacher` and `SubspaceStudent`; states the arguments of training that both have.
 
     Args:
-        programs: {subspace: {program: [gene, …]}}, taken from the data whenever the genes are; otherwise None = every
-            gene is a program.
         consistency: "expression", "attention" over parent tiles, "dev" (the paper's, on gene-to-tissue attention maps)
             or "released_dev" (the released code's form on the same maps). The last two need a fusion with such maps.
         consistency_weight: Weight of the inter-magnification consistency, λ of the paper's DEV loss, which the paper
@@ -50,92 +39,35 @@ class SubspaceModule(BackboneModule):
             equal weights, the two terms together are `functional.consistency.expression_consistency`, except that the
             programs read from the fusion are tied to the measured ones, too.
         decorrelation_weight: Weight of the decorrelation of the two embeddings.
-        backbone: Class of the backbone, the convex model on which the deep part builds, built as `backbone()` and
-            fitted before the first step (`dmml.backbone.backbone.Backbone`); null removes it. A student with a teacher
-            copies the teacher's backbone without RNA.
-        tissue_specific: Whether the logits have a part that reads tissue past both subspaces
-            (`dmml.nn.tissue.TissueSpecificHead`), for signals that are in no program and no gene, such as a rare
-            tissue; false removes it.
-        tissue_rank: Number of dimensions through which tissue enters an embedding directly, where it does not enter as
-            programs (`dmml.nn.projection.Narrow`).
-        token_dropout: Dropout rate of the tokens.
-        embedding_dropout: Dropout rate of the embeddings before the heads.
         init_from: Checkpoint whose weights the fit starts from: for fine-tuning, or a student pre-trained without a
             teacher.
         compile: Whether a fit compiles the parts that read tokens with `torch.compile`.
-        shared: Arguments of `FittedModule`.
+        shared: Arguments of `FittedModule` and of `SubspaceNetwork`.
     """
 
     def __init__(
         self,
-        programs: dict | None = None,
         consistency: str = "expression",
         consistency_weight: float = 0.1,
         program_weight: float = 4.0,
         decorrelation_weight: float = 0.05,
-        backbone: Callable[[], Backbone] | None = Backbone,
-        tissue_specific: bool = True,
-        tissue_rank: int = 8,
-        token_dropout: float = 0.1,
-        embedding_dropout: float = 0.25,
         init_from: str | None = None,
         compile: bool = False,
         **shared: Any,
     ):
         super().__init__(**shared)
         check_consistency(consistency)
-        self.programs = unpack(programs)
         self.consistency, self.consistency_weight = consistency, consistency_weight
         self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
-        self.tissue_specific, self.tissue_rank = tissue_specific, tissue_rank
-        self.token_dropout, self.embedding_dropout = token_dropout, embedding_dropout
         self.init_from, self.compiled = init_from, compile
-        self._set_backbone(backbone)
-        self._shared_rule: GradientRule | None = None
         self.reweighting: Reweighting = unchanged
 
     # ---- building, and fitting to the data -----------------------------------------------------------------------
 
-    def _build_if_possible(self) -> None:
-        """As in the base class; programs are built anew if the data provided gene lists only after they were built."""
-        if self._is_built and self.scores.names != ProgramScores(self.genes or {}, self.programs).names:
-            self._build_programs()
-        super()._build_if_possible()
-
     def _build(self) -> None:
-        if self.n_features:
-            self.projection = TypedModuleDict[TokenProjection](
-                {f"{m}x": TokenProjection(self.n_features, self.width, self.token_dropout) for m in self.magnifications}
-            )
-        self._build_programs()
-        self.heads = TypedModuleDict[SubspaceHead](
-            {
-                f"{m}x": SubspaceHead(self.width, self.task.n_outputs, self.embedding_dropout)
-                for m in self.magnifications
-            }
-        )
-        if self.n_features and self.tissue_specific:
-            size = self.n_features, self.task.n_outputs
-            self.tissue_heads = TypedModuleDict[TissueSpecificHead](
-                {f"{m}x": TissueSpecificHead(*size, dropout=self.embedding_dropout) for m in self.magnifications}
-            )
-        self._build_parts()
+        super()._build()
         # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
         self._confidence = torch.zeros(len(self.magnifications), 5)
-
-    def _build_programs(self) -> None:
-        self.scores = ProgramScores(self.genes or {}, self.programs)
-        self.program_heads = TypedModuleDict[ProgramHead](
-            {key: ProgramHead(self.width, self.scores.sizes[key.split("_")[1]]) for key in self._slots()}
-        )
-
-    def _slots(self) -> list[str]:
-        """Return the names of the parts that exist once per magnification and subspace, e.g. `10x_tumor`."""
-        return [f"{m}x_{s}" for m in self.magnifications for s in SUBSPACES]
-
-    def _build_parts(self) -> None:
-        """Build the parts that only the teacher or only the student has."""
-        raise NotImplementedError
 
     def _prepare_fit(self, data: MultimodalDataModule | None) -> None:
         """Check the consistency, set the features' statistics, fit the backbone, load `init_from`, and compile."""
@@ -190,40 +122,6 @@ class SubspaceModule(BackboneModule):
 
     def _lists(self) -> tuple[str, ...]:
         return "genes", "programs", "fitted"
-
-    # ---- the parts of a forward pass ---------------------------------------------------------------------------
-
-    def _bag(self, batch: Batch, magnification: int) -> Bag:
-        return bag_of(batch, magnification, self.n_features or 0)
-
-    def _read_tokens(
-        self, magnification: int, bag: Bag, modules: Mapping[str, SlideStatistics], deep: DeepParts
-    ) -> Tensor:
-        """Read a bag's features once for all parts (see `read_features`).
-
-        Args:
-            magnification: Magnification of the bag.
-            bag: The bag.
-            modules: Return value of `_backbone_statistics`.
-            deep: Gets the tissue-specific part and the statistics.
-
-        Returns:
-            Tokens (B, N, d) for the subspaces.
-        """
-        name = f"{magnification}x"
-        head = self.tissue_heads[name] if self.tissue_specific else None
-        read = read_features(bag, self.projection[name], head, modules.get(name))
-        if read.specific is not None:
-            deep.tissue[magnification] = read.specific
-        if read.statistics is not None:
-            deep.statistics[magnification] = read.statistics
-        return read.tokens
-
-    def _finish(self, batch: Batch, deep: DeepParts, backbone: BackboneOutput | None) -> SubspaceOutput:
-        """Add the backbone to the deep part (see `assemble_output`)."""
-        programs = self._total_programs(deep.programs, backbone)
-        available, share = self._available(batch), self._share("deep_share")
-        return assemble_output(self.task, self.heads, batch, available, deep, programs, backbone, share)
 
     # ---- losses ------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dmml.data.encoder_match import check_same_encoder
 from dmml.errors import InputError
-from dmml.training.checkpointing.checkpoint import read_checkpoint
+from dmml.networks.checkpoint import read_checkpoint
 from dmml.training.checkpointing.seen_patients import patients_of_sources
 from dmml.training.checkpointing.warm_start import take_missing_arguments
 from dmml.training.deep_share import ShareScores

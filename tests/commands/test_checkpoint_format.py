@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dmml.__main__ import main
-from dmml.training.checkpointing.checkpoint import FORMAT_KEY
+from dmml.networks.checkpoint_content import FORMAT_KEY
 
 pytestmark = pytest.mark.slow
 

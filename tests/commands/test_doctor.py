@@ -139,8 +139,8 @@ def test_genes_of_the_checkpoint_that_the_cohort_lacks_are_reported(journey, cap
     out, refusal = examine(capsys, "-c", config, "--ckpt_path", journey.best("teacher"))
     assert refusal == ""
     assert "SubspaceTeacher, fitted on" in line(out, "checkpoint", "ok")
-    from dmml.training.checkpointing.checkpoint import read_checkpoint
-    from dmml.training.checkpointing.packing import unpack
+    from dmml.networks.checkpoint import read_checkpoint
+    from dmml.networks.packing import unpack
 
     fitted = unpack(read_checkpoint(journey.best("teacher"))["hyper_parameters"]["fitted"])
     for s, kept in fitted["gene_statistics"].items():

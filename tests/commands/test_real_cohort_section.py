@@ -15,7 +15,7 @@ from html_page import Page
 
 from dmml.__main__ import main
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
-from dmml.training.checkpointing.packing import unpack
+from dmml.networks.packing import unpack
 
 pytestmark = pytest.mark.slow
 

@@ -32,7 +32,7 @@ from recomputed import (
 from scipy.stats import false_discovery_control, pearsonr
 
 from dmml.__main__ import main
-from dmml.training.checkpointing.packing import unpack
+from dmml.networks.packing import unpack
 from dmml.training.checkpointing.seen_patients import patients_among
 
 pytestmark = pytest.mark.slow

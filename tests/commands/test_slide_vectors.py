@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from dmml.__main__ import main
+from dmml.networks.packing import unpack
 from dmml.store import FeatureStore
-from dmml.training.checkpointing.packing import unpack
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from html_page import Page
 
 from dmml.__main__ import main
 from dmml.experiment.training_patients import TrainingPatients
-from dmml.training.checkpointing.packing import pack, unpack
+from dmml.networks.packing import pack, unpack
 from dmml.training.checkpointing.seen_patients import hash_patients
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from models import PROGRAMS, task_of
 
 from dmml.backbone.backbone import Backbone
 from dmml.backbone.fit_backbone import TrainingPatients, fit_backbone
-from dmml.training.parts.programs import ProgramScores
+from dmml.networks.parts.programs import ProgramScores
 from dmml.types import Bag, Batch
 
 

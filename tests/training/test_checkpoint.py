@@ -11,10 +11,10 @@ from lightning.pytorch import Trainer
 
 from dmml.callbacks.coordination import GradientCoordination
 from dmml.errors import InputError
+from dmml.networks.checkpoint_content import FORMAT, FORMAT_KEY
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.fusion import GatedPoolFusion
 from dmml.tasks import Classification, Survival
-from dmml.training.checkpointing.checkpoint import FORMAT, FORMAT_KEY
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 

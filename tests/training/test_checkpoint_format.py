@@ -6,9 +6,10 @@ from batches import DIM
 from cohorts import data_of, quiet_trainer
 
 from dmml.errors import InputError
+from dmml.networks.checkpoint import read_checkpoint
+from dmml.networks.checkpoint_content import FORMAT, FORMAT_KEY
 from dmml.tasks import Survival
 from dmml.training.baseline import BaselineNetwork
-from dmml.training.checkpointing.checkpoint import FORMAT, FORMAT_KEY, read_checkpoint
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 

@@ -12,7 +12,7 @@ from models import build
 
 from dmml.callbacks.resumable import Resumable
 from dmml.errors import InputError
-from dmml.training.checkpointing.checkpoint import FORMAT, FORMAT_KEY
+from dmml.networks.checkpoint_content import FORMAT, FORMAT_KEY
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 

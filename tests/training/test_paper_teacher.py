@@ -12,13 +12,13 @@ from models import PROGRAMS, build
 from dmml.callbacks.coordination import GradientCoordination
 from dmml.errors import InputError
 from dmml.experiment.crossval.fit import build as build_from_sections
+from dmml.networks.checkpoint_content import FORMAT, FORMAT_KEY
 from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
 from dmml.nn.paper.expression import ProgramTokenEncoder
 from dmml.nn.paper.fusion import PaperFusion
 from dmml.nn.released_code.expression import ReleasedExpressionEncoder
 from dmml.nn.released_code.fusion import ReleasedFusion
 from dmml.tasks import Classification, Survival
-from dmml.training.checkpointing.checkpoint import FORMAT, FORMAT_KEY
 from dmml.training.losses.loss_terms import consistency_loss
 from dmml.training.teacher import SubspaceTeacher
 from dmml.types import SUBSPACES

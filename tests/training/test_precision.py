@@ -8,9 +8,9 @@ from batches import DIM, make_batch
 from lightning.pytorch import __version__ as lightning_version
 from models import build, task_of
 
+from dmml.networks.checkpoint_content import FORMAT, FORMAT_KEY
 from dmml.nn.standardised import set_feature_statistics
 from dmml.tasks import Survival
-from dmml.training.checkpointing.checkpoint import FORMAT, FORMAT_KEY
 from dmml.training.student import SubspaceStudent
 
 

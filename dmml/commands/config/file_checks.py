@@ -10,6 +10,7 @@ from dmml.cohort.config_paths import named_files
 from dmml.commands.config.checked_command import CheckedCommand
 from dmml.commands.config.reading import option_values
 from dmml.errors import InputError
+from dmml.networks.checkpoint_content import read_hyper_parameters
 from dmml.training.checkpointing.named_checkpoints import named_checkpoints
 from dmml.writable import check_writable
 
@@ -60,10 +61,11 @@ def check_checkpoints(command: CheckedCommand) -> None:
 
 
 def check_checkpoint(path: str | Path) -> None:
-    """Refuse a file that cannot be a checkpoint, before torch is imported. Nothing in it is executed or unpickled.
+    """Refuse a checkpoint that cannot be used, before torch is imported. Nothing in it is executed or unpickled.
 
     Raises:
-        InputError: The file does not exist, may not be read, or is not an archive like those that `dmml fit` writes.
+        InputError: The file does not exist, may not be read, is not an archive like those that `dmml fit` writes, or says
+            something of its model that `check_content` refuses.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint; `dmml fit` writes them to <run>/checkpoints/")
@@ -74,6 +76,7 @@ def check_checkpoint(path: str | Path) -> None:
         raise InputError(f"{path}: may not be read; give yourself the right to") from None
     if not is_archive:
         raise InputError(f"{path}: not a checkpoint that can be read safely; use one written by `dmml fit`")
+    read_hyper_parameters(path)
 
 
 def _named_checkpoints(command: CheckedCommand) -> dict[str, str]:

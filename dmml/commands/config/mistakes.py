@@ -11,10 +11,12 @@ from importlib import import_module
 from typing import Any
 
 from dmml.class_paths import check_not_renamed
+from dmml.commands.config.argument_names import argument_names
 from dmml.data.data_config import DataConfig
 from dmml.errors import InputError
 from dmml.experiment.fit_defaults import SHORT_NAMES
 
+TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
 DATA_ARGUMENTS = [field.name for field in fields(DataConfig)]
 _MAX_LENGTH = 300
 _NOISE = re.compile(
@@ -51,6 +53,39 @@ def check_class_names(section: object, where: str = "") -> None:
     for key, value in parts:
         name = f"{where}.{key}" if where else str(key)
         check_class_names(value, name.replace(".init_args", ""))
+
+
+def check_arguments(section: object, where: str = "") -> None:
+    """Refuse an unknown argument of one of dmml's classes or of the Trainer, without importing any of them.
+
+    Args:
+        section: A config, or a part of it.
+        where: Key of the part.
+
+    Raises:
+        InputError: An argument is unknown; the message suggests the nearest valid one.
+    """
+    if not where and isinstance(section, dict) and isinstance(section.get("trainer"), dict):
+        names = argument_names(TRAINER)
+        for key in section["trainer"]:
+            if names and key not in names:
+                raise InputError(f"config: there is no option {f'trainer.{key}'!r}{_nearest(str(key), names)}")
+    if isinstance(section, dict):
+        kind, arguments = _own_class(section.get("class_path")), section.get("init_args")
+        names = argument_names(kind) if kind and isinstance(arguments, dict) else set()
+        for key in arguments if isinstance(arguments, dict) else ():
+            if names and key not in names:
+                raise InputError(f"config, {where}: {_short(kind)} takes no {key!r}{_nearest(str(key), names)}")
+    parts = section.items() if isinstance(section, dict) else enumerate(section) if isinstance(section, list) else ()
+    for key, value in parts:
+        check_arguments(value, f"{where}.{key}".removeprefix(".").replace(".init_args", ""))
+
+
+def _own_class(name: object) -> str:
+    """Return the path of a class of dmml that a config names; empty for the data module and for other classes."""
+    path = str(name).removeprefix("dmml.")
+    path = f"{SHORT_NAMES[path]}.{path}" if path in SHORT_NAMES else str(name)
+    return path if path.startswith("dmml.") and not path.endswith(".MultimodalDataModule") else ""
 
 
 def check_data_arguments(section: dict[str, Any], where: str = "data") -> None:

@@ -9,20 +9,24 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dmml.cohort.cohort_config import CohortConfig
 from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS, choose_magnifications
 from dmml.commands.config.checked_command import ALLOW, CheckedCommand
 from dmml.commands.config.file_checks import LIGHTNING_WORDS, MOVE, check_checkpoints, check_files, check_run_folder
-from dmml.commands.config.mistakes import check_class_names, check_data_arguments
+from dmml.commands.config.mistakes import check_arguments, check_class_names, check_data_arguments
 from dmml.commands.config.reading import class_name, convert_cohort_lists, init_args, read_config
 from dmml.commands.config.unquoted_values import check_quotes
 from dmml.data.data_config import check_max_tokens
 from dmml.errors import InputError
 from dmml.experiment.run_folder import RunFolder
+from dmml.networks.checkpoint_content import hyper_parameters_of
 from dmml.store.folder_names import is_folder_name
 from dmml.writable import check_writable
+
+if TYPE_CHECKING:
+    from dmml.cohort.cohort import Cohort
 
 LOGGER = logging.getLogger(__name__)
 RESULTS = ("test", "predict")
@@ -52,6 +56,7 @@ def check(argv: list[str], writes: bool = True) -> CheckedCommand:
     command.digest = hashlib.sha256(json.dumps(command.config, sort_keys=True, default=str).encode()).hexdigest()[:16]
     _check_sections(command)
     check_class_names(command.config)
+    check_arguments(command.config)
     _check_strategy(command.trainer)
     # A user's own data module reads its own arguments.
     is_cohort = class_name(command.config["data"], "MultimodalDataModule") == "MultimodalDataModule"
@@ -128,8 +133,21 @@ def _check_cohort(command: CheckedCommand) -> None:
         name = cohort.result_name(config.standardise)
         folder = command.checkpoint.check_result(command.verb, name, cohort.tested_fold)
         check_writable(folder, MOVE)
-    if command.verb == "fit" and cohort.expression is not None:
-        cohort.usable_gene_sets()
+    if cohort.expression is not None:
+        if command.verb == "fit":
+            cohort.usable_gene_sets()
+        else:
+            _check_rna(command, cohort, config.standardise)
+
+
+def _check_rna(command: CheckedCommand, cohort: Cohort, standardise: str) -> None:
+    """Refuse RNA that the model cannot read."""
+    from dmml.data.rna import CohortRna
+    from dmml.networks.packing import unpack
+
+    fitted = unpack(hyper_parameters_of(command.checkpoint.path).get("fitted") or {})
+    if statistics := fitted.get("gene_statistics"):
+        CohortRna(cohort, standardise).check(statistics)
 
 
 def _check_magnifications(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ from dmml.experiment.training_reference import (
     load_weights,
     predict_training_patients,
 )
-from dmml.training.checkpointing.checkpoint import read_checkpoint
+from dmml.networks.checkpoint import read_checkpoint
 
 SHARED = ("task", "width", "magnifications", "lr", "weight_decay", "warmup", "optimizer", "lr_scheduler")
 """Arguments that the baselines' networks take over from the teacher"""

@@ -12,8 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from dmml.cohort.splits.make_folds import make_folds
 from dmml.errors import InputError
 from dmml.experiment.crossval.fold_data import FoldData
-from dmml.training.checkpointing.checkpoint import read_checkpoint
-from dmml.training.checkpointing.packing import unpack
+from dmml.networks.checkpoint import read_checkpoint
+from dmml.networks.packing import unpack
 from dmml.training.losses.cross_fitted_teachers import CrossFittedTeachers
 from dmml.training.student import SubspaceStudent
 

@@ -14,9 +14,9 @@ from dmml.data.rna import CohortRna, far_from_training
 from dmml.errors import InputError
 from dmml.evaluation.caveats import UNKNOWN_TEXT
 from dmml.experiment.doctor.examination import Examination
+from dmml.networks.checkpoint_content import hyper_parameters_of
+from dmml.networks.packing import unpack
 from dmml.store import FeatureStore
-from dmml.training.checkpointing.checkpoint import read_checkpoint
-from dmml.training.checkpointing.packing import unpack
 from dmml.training.checkpointing.seen_patients import patients_seen
 
 _MAX_GENES = 5
@@ -34,7 +34,7 @@ def examine_checkpoint(
         cohort: The cohort, as far as it could be read.
         section: Arguments of `MultimodalDataModule`.
     """
-    hparams = examination.attempt("checkpoint", lambda: read_checkpoint(path)["hyper_parameters"])
+    hparams = examination.attempt("checkpoint", lambda: hyper_parameters_of(path))
     if hparams is None:
         return
     fitted = unpack(hparams.get("fitted") or {})

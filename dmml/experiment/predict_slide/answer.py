@@ -15,7 +15,7 @@ from dmml.tasks.presentation import Curve, Headline, Presentation
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 if TYPE_CHECKING:
-    from dmml.training.subspace_module import SubspaceModule
+    from dmml.networks.subspace_network import SubspaceNetwork
 
 TISSUE = "tissue"
 """Name of the tissue-specific part, beside those of the subspaces"""
@@ -96,7 +96,7 @@ class Answer:
 
 
 @torch.inference_mode()
-def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOutput]:
+def read_answer(model: SubspaceNetwork, batch: Batch) -> tuple[Answer, SubspaceOutput]:
     """Run the model once on a batch of one patient; return the answer and the model's output.
 
     Args:
@@ -146,7 +146,7 @@ def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOu
     return answer, output
 
 
-def _without(model: SubspaceModule, batch: Batch, output: SubspaceOutput) -> dict[tuple[int, str], Tensor]:
+def _without(model: SubspaceNetwork, batch: Batch, output: SubspaceOutput) -> dict[tuple[int, str], Tensor]:
     """Return {(m, part): (1, C)} logits of a magnification without one part; constants stay."""
     logits = {(m, TISSUE): output.logits_by_magnification[m] - part for m, part in output.tissue_logits.items()}
     for m in model.magnifications:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from dmml.experiment.predict_slide.maps import Thumbnail
 
 NONE = "none"
@@ -66,6 +67,8 @@ def tile_table(slides: Sequence[Thumbnail], batch: Batch, prototypes: Prototypes
         `slide_id`; `magnification`; `x_um` and `y_um`, centre of the tile in µm from the slide's origin; `prototype`,
         the subspace whose cluster the tile is in, empty if none.
     """
+    import pandas as pd  # only models with prototypes need it
+
     names = np.array([*SUBSPACES, None], dtype=object)  # −1 is the last one
     tables = []
     for m, cluster in prototypes.cluster.items():

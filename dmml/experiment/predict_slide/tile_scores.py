@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dmml.backbone.tile_contributions import PARTS
-from dmml.training.parts.tile_logits import tile_logits
+from dmml.networks.parts.tile_logits import tile_logits
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 if TYPE_CHECKING:
-    from dmml.training.subspace_module import SubspaceModule
+    from dmml.networks.subspace_network import SubspaceNetwork
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class TileScores:
 
 
 @torch.inference_mode()
-def read_tiles(model: SubspaceModule, batch: Batch, output: SubspaceOutput) -> TileScores | None:
+def read_tiles(model: SubspaceNetwork, batch: Batch, output: SubspaceOutput) -> TileScores | None:
     """Divide one patient's answer among tiles; None for a model without a backbone.
 
     Args:

@@ -10,6 +10,7 @@ from torch import Tensor
 from dmml.functional.aggregation import DEFAULT_SCORE, PeakScore, dpc_knn
 from dmml.functional.padding import clear_padding
 from dmml.nn.neighbourhood import curve_index_of, gather_rows, order_by_slide, originals_of
+from dmml.nn.never_compiled import never_compiled
 from dmml.types import Bag
 
 
@@ -22,7 +23,7 @@ class PeakClusters(NamedTuple):
     """(B, N) int64, the token that was kept of each token's copies; see `originals_of`"""
 
 
-@torch.compiler.disable  # The number of candidates depends on the number of tokens: every length would compile anew.
+@never_compiled  # The number of candidates depends on the number of tokens: every length would compile anew.
 def cluster_around_peaks(
     tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5, score: PeakScore = DEFAULT_SCORE, max_candidates: int = 1024
 ) -> PeakClusters:

@@ -6,14 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dmml.cohort.id_matching import decimal_variant
-from dmml.cohort.tables.id_columns import read_ids
-from dmml.cohort.tables.text_table import TextTable, describe_non_number, open_table, read_rows, require_column
 from dmml.errors import InputError
 from dmml.slides.discovery.find import SUFFIXES
 from dmml.slides.wsi.mpp import FROM_MANIFEST, FROM_OPTION, MAX_MPP, MIN_MPP
 from dmml.slides.wsi.plain_image import PLAIN_SUFFIXES
+
+if TYPE_CHECKING:
+    from dmml.cohort.tables.text_table import TextTable
 
 NAMES = ("slide_id", "slide", "filename", "file", "wsi")
 """Columns that may name the slide, by file name with or without folder and suffix"""
@@ -84,6 +86,8 @@ def read_manifest(path: str | Path | None) -> Manifest:
     """
     if path is None:
         return Manifest()
+    from dmml.cohort.tables.text_table import open_table  # imports pandas, which few extractions need
+
     try:
         return Manifest(str(path), _read(open_table(path)))
     except InputError as error:
@@ -92,6 +96,9 @@ def read_manifest(path: str | Path | None) -> Manifest:
 
 def _read(table: TextTable) -> dict[str, float | None]:
     """Read {slide_id: µm per pixel, or None} from the table's rows."""
+    from dmml.cohort.tables.id_columns import read_ids
+    from dmml.cohort.tables.text_table import read_rows, require_column
+
     columns = {name.lower(): name for name in table.columns}
     name = next((columns[n] for n in NAMES if n in columns), None)
     if name is None:
@@ -128,6 +135,8 @@ def _mpp(where: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
+        from dmml.cohort.tables.text_table import describe_non_number
+
         raise InputError(f"{where}: mpp {text!r} {describe_non_number(text)}; leave it empty if unknown") from None
     if not MIN_MPP <= value <= MAX_MPP:
         raise InputError(

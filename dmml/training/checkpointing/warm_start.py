@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from dmml.errors import InputError
-from dmml.training.checkpointing.packing import unpack
+from dmml.networks.packing import unpack
 
 if TYPE_CHECKING:
     from dmml.training.subspace_module import SubspaceModule

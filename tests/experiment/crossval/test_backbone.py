@@ -5,7 +5,7 @@ import torch
 from crossvals import run, write_config
 
 from dmml.__main__ import main
-from dmml.training.checkpointing.checkpoint import read_checkpoint
+from dmml.networks.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.slow
 

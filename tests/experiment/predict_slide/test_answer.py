@@ -7,7 +7,7 @@ from fitted_backbones import fitted_backbone
 from models import PROGRAMS, build
 
 from dmml.experiment.predict_slide.answer import plain, read_answer
-from dmml.training.parts.tile_logits import tile_logits
+from dmml.networks.parts.tile_logits import tile_logits
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import yaml
 from html_page import Page
 
 from dmml.__main__ import main
+from dmml.networks.packing import pack, unpack
 from dmml.store import FeatureStore
-from dmml.training.checkpointing.packing import pack, unpack
 
 pytestmark = pytest.mark.slow
 

@@ -7,10 +7,10 @@ from fitted_backbones import fitted_backbone
 from torch.testing import assert_close
 
 from dmml.functional.activation import gated, gelu
+from dmml.networks.parts.feature_reading import read_features
 from dmml.nn.joint_product import joint_product
 from dmml.nn.projection import TokenProjection
 from dmml.nn.tissue import TissueSpecificHead
-from dmml.training.parts.feature_reading import read_features
 
 WIDTH = 12
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from dmml.backbone.tile_contributions import PARTS, TileContributions, tile_contributions
+from dmml.networks.parts.bags import bag_of
 from dmml.nn.projection import clean_features
-from dmml.training.parts.bags import bag_of
 from dmml.types import Batch
 
 if TYPE_CHECKING:
-    from dmml.training.subspace_module import SubspaceModule
+    from dmml.networks.subspace_network import SubspaceNetwork
 
 
 @torch.no_grad()
-def tile_logits(model: SubspaceModule, batch: Batch) -> TileContributions:
+def tile_logits(model: SubspaceNetwork, batch: Batch) -> TileContributions:
     """Divide those parts of the logits among tiles that can be divided exactly.
 
     These are the whole backbone (`tile_contributions`) and the deep tissue-specific part, scaled by the share of the
