@@ -144,7 +144,9 @@ def page(rows: list[dict]) -> str:
         "",
         "`python benchmarks/encoder_backends.py --out docs/results`: tiles per second with tiles in memory, the fastest of "
         "the rounds, and in brackets the ratio to PyTorch in the same run. Rates differ between machines; the ratios "
-        f"count. This one has {os.cpu_count()} cores. Others: number of cores that other processes used meanwhile.",
+        f"count. This one has {os.cpu_count()} cores. Others: number of cores that other processes used meanwhile. "
+        "If that is much of a core, ratios with several threads favour ONNX Runtime and OpenVINO, "
+        "because PyTorch's threads wait for each other after every layer.",
         "",
         "| encoder | threads | " + " | ".join(BACKENDS) + " | others |",
         "|---|---|" + "---|" * (len(BACKENDS) + 1),

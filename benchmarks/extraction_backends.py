@@ -67,7 +67,9 @@ def page(rows: list[dict]) -> str:
         "finished store, with one reading process, both backends in turn in one run on a machine of "
         f"{os.cpu_count()} cores. The ratio is ONNX Runtime end to end beside PyTorch end to end; of the encoder alone, "
         "beside the same encoder on the same threads with tiles in memory. Rates differ between machines; the ratios "
-        "count. Others: maximum number of cores that other processes used meanwhile.",
+        "count. Others: maximum number of cores that other processes used meanwhile. "
+        "If that is much of a core, ratios with several threads favour ONNX Runtime, "
+        "because PyTorch's threads wait for each other after every layer.",
         "",
         "| encoder | its threads | slides | tiles a slide | PyTorch | ONNX Runtime | ratio | ONNX Runtime alone | of the encoder alone | others |",
         "|---|---|---|---|---|---|---|---|---|---|",
