@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from dmml.data.encoder_match import check_same_encoder
+from dmml.data.encoder_match import check_same_encoder, describe_other_tiles
 from dmml.errors import InputError
 from dmml.networks.checkpoint import read_checkpoint
 from dmml.training.checkpointing.seen_patients import patients_of_sources
@@ -129,6 +130,8 @@ class TaughtModule(SubspaceModule):
             if data.store is not None and teacher.n_features:  # the teacher reads the slides of the student's patients
                 path = f"{data.features or data.store.path}, which the teacher {self.teacher_path} is to read"
                 check_same_encoder(path, data.store, teacher.n_features, teacher.fitted)
+                if difference := describe_other_tiles(data.store, teacher.fitted):
+                    data.log_line(f"{path}: {difference}", logging.WARNING)
             # The teacher needs RNA that is standardised as in its own fit; the student uses the teacher's gene lists.
             self.fitted["gene_statistics"] = teacher.fitted.get("gene_statistics", {})
 

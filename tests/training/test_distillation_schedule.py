@@ -1,5 +1,7 @@
 """A student warms up on the task alone, then learns from its teacher, which is evaluated once per patient."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -187,3 +189,21 @@ def test_a_student_learns_from_a_source_of_the_users_own(cohort, teacher_path):
     Trainer(max_epochs=1, enable_checkpointing=False, callbacks=[Give(), watch], **QUIET).fit(model, data)
     assert source.patients == set(data.patients("train"))
     assert watch.terms == [{"train/distill_prediction", "train/distill_programs"}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.25, 0.6])
+def test_a_teacher_that_would_read_other_tiles_than_its_own_is_named(cohort, teacher_path, tmp_path, caplog, share):
+    checkpoint, path = torch.load(teacher_path, weights_only=True), tmp_path / "t.ckpt"
+    checkpoint["hyper_parameters"]["fitted"]["extraction"] = {"tissue": "colour", "least_tissue": 0.25}
+    torch.save(checkpoint, path)
+    store = shutil.copytree(cohort / "development" / "features.zarr", tmp_path / "features.zarr")
+    root = json.loads((store / "zarr.json").read_text())
+    root["attributes"]["extraction"] = {"tissue": "colour", "least_tissue": share}
+    (store / "zarr.json").write_text(json.dumps(root))
+    data = data_of(cohort, features=str(store))
+    data.setup("fit")
+    student(str(path)).fit_to_data(data)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == (share != 0.25)
+    assert all(f"which the teacher {path} is to read: tiles have at least 60 %" in text for text in warnings)
