@@ -2,9 +2,9 @@
 
 Families are the paper's model, forms of the released code put into it, dmml's networks without their backbone, and
 dmml's defaults, which have fewer scenes and seeds. Every variant is fitted in the scenes that were named for it in
-advance and in the world `shared`; with --everywhere in all scenes. A student learns from the whole teacher of its family. Each result is kept under --work and
-not repeated, so that a run can be stopped and continued. Writes `ablation.json`, `ablation.md` and `ablation.png` from all
-kept results.
+advance and in the world `shared`; with --everywhere in all scenes. A student learns from the whole teacher of its
+family. Each result is kept under --work and not repeated, so that a run can be stopped and continued; with --cells also
+on another machine. Writes `ablation.json`, `ablation.md` and `ablation.png` from all kept results.
 
     python benchmarks/ablation.py --jobs 2 --out docs/results        # the whole design
     python benchmarks/ablation.py --families paper --scenes shared
@@ -31,6 +31,7 @@ from ablation_page import markdown
 from ablation_picture import draw
 from ablation_summary import mean_r2, scene_name, summarise
 from ablation_variants import SCENES, Scene
+from kept_cells import pack, unpack
 from worlds_cells import Group, kept_results, kept_truth, with_teachers
 from worlds_data import Setup, scene_named
 from worlds_references import REFERENCES
@@ -101,6 +102,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one seed, one scene, two variants, tiny")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
     parser.add_argument("--work", type=Path, help="where results are kept (default: runs/ablation)")
+    parser.add_argument("--cells", type=Path, help="zip file of results to continue from, which is renewed at the end")
     parser.add_argument("--out", type=Path, help="default: docs/results; with --quick the folder of --work")
     arguments = parser.parse_args(argv)
     if arguments.quick:
@@ -143,6 +145,8 @@ def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> 
     arguments = parse(argv)
     setup, work = Setup(40, 16, 2) if arguments.quick else Setup(max_epochs=EPOCHS), arguments.work
     failed: Failures = {}
+    if arguments.cells is not None and arguments.cells.is_file():
+        unpack(arguments.cells, work)
     if not arguments.page_only:
         scenes = [NAMES[name] for name in arguments.scenes]
         plan = design(selected_variants(arguments), scenes, arguments.seeds, arguments.everywhere)
@@ -167,6 +171,8 @@ def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> 
     (arguments.out / "ablation.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     (arguments.out / "ablation.md").write_text(text, encoding="utf-8")
     draw(summary, arguments.out / "ablation.png")
+    if arguments.cells is not None:
+        pack(work, arguments.cells)
     stop_if_failed(failed)
 
 
