@@ -22,6 +22,7 @@ from dmml.experiment.load_model import CheckpointModel, load_encoder_of, load_mo
 from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import Answer, plain, read_answer
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_scales
+from dmml.experiment.predict_slide.threads import threads_for
 from dmml.experiment.predict_slide.tile_choice import TileChoice, check_options, choose_tiles
 from dmml.experiment.run_folder import now
 from dmml.slides.slide_error import SlideError
@@ -169,7 +170,8 @@ def _predict(
         thumbnails.append(Thumbnail(path.stem, np.ascontiguousarray(thumbnail[..., :3]), attributes["thumbnail_mpp"]))
         sources.append({"slide_id": path.stem, **attributes})
     batch = _batch(case.name, encoded, model.module.magnifications)
-    answer, output = read_answer(model.module, batch)
+    with threads_for(batch):
+        answer, output = read_answer(model.module, batch)
     record = _record(case, model, encoder, tiles, answer, sources, command)
     _write(case.folder, answer, record, thumbnails, batch, output)
     return SlidePrediction(case.folder, answer, record)
