@@ -71,12 +71,13 @@ def choose_backend(encoder: TorchEncoder, backend: str = AUTO) -> Encoder:
         return encoder
 
 
-def cached_encoder(identity: Mapping[str, Any], backend: str = AUTO) -> Encoder | None:
+def cached_encoder(identity: Mapping[str, Any], backend: str = AUTO, log_level: int = logging.DEBUG) -> Encoder | None:
     """Return an encoder from its exported graph, without torch, timm and weights; None if that is not possible.
 
     Args:
         identity: `name`, `weights`, `dim` and `preprocessing` of the encoder.
         backend: `auto` uses the graph only if it was the fastest on a processor such as this one.
+        log_level: Level of the line that names the backend and its speed.
     """
     if backend == TORCH or not is_installed():
         return None
@@ -89,7 +90,7 @@ def cached_encoder(identity: Mapping[str, Any], backend: str = AUTO) -> Encoder 
         return None
     encoder = _from_graph(record, cache)
     if encoder is not None:
-        _LOG.info("%s", _line(record, ONNXRUNTIME))
+        _LOG.log(log_level, "%s", _line(record, ONNXRUNTIME))
     return encoder
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def exported_encoder(name: str, weights: Path, backend: str) -> Encoder | None:
         identity = GraphCache().identity_from(_source(name, weights))
     except (InputError, OSError):
         return None  # whoever then builds the network reports it
-    return None if identity is None else cached_encoder(identity, backend)
+    return None if identity is None else cached_encoder(identity, backend, logging.INFO)
 
 
 def record_source(name: str, weights: Path, identity: Mapping[str, Any]) -> None:
