@@ -98,10 +98,15 @@ def _select(encoder: TorchEncoder, backend: str, cache: GraphCache) -> Encoder:
     from dmml.slides.encoders.graph_export import export_graph
 
     record = cache.record(encoder.identity)
+    if record is not None and record.problem and _machine() not in record.choices:
+        record = None  # other versions of the libraries may be able to export it
     onnx_encoder = None
     for _ in range(2):  # a damaged graph, or one that this version of the library cannot read, is made again
         if record is None:
             record = export_graph(encoder, cache)
+            if record.problem:
+                record.choices[_machine()] = {}
+                cache.write(record)
         if record.problem:
             break
         onnx_encoder = _from_graph(record, cache)

@@ -45,7 +45,7 @@ class GraphRecord:
     problem: str = ""
     """Why the graph is not used; empty if it can be"""
     choices: dict[str, dict[str, float]] = field(default_factory=dict)
-    """{processor and versions: {backend: tiles per second}}"""
+    """{processor and versions: {backend: tiles per second}}; empty where the graph could not be exported"""
 
 
 def default_folder() -> Path:

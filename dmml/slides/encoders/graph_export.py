@@ -29,7 +29,7 @@ def export_graph(encoder: TorchEncoder, cache: GraphCache) -> GraphRecord:
     """Export an encoder, compare it with PyTorch on probe tiles, and write graph and record to the cache.
 
     A network that cannot be exported, or whose graph does not agree, gets a record with the reason and without a graph,
-    so that it is not tried again every time.
+    so that it need not be tried again every time.
 
     Args:
         encoder: The encoder in PyTorch, on a CPU.

@@ -195,6 +195,9 @@ class TestChoice:
         for _ in range(2):
             assert choose_backend(small_encoder) is small_encoder
         assert len(calls) == 1
+        monkeypatch.setattr(backend_choice, "_machine", lambda: "another version")
+        assert choose_backend(small_encoder) is small_encoder
+        assert len(calls) == 2, "another version may be able to do it"
         assert reason in caplog.messages[-1]
         assert "\n" not in caplog.messages[-1]
         assert list(cache.folder.glob("*.onnx")) == [], "no graph that nobody may use"
