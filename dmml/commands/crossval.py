@@ -153,6 +153,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _read(paths: Sequence[str]) -> dict[str, Any]:
     """Read a config with the checks of `dmml fit`, except for what each fold sets: the run folder and the teacher."""
+    from dmml.commands.config.mistakes import check_arguments
     from dmml.commands.config.preflight import check
     from dmml.commands.config.reading import class_name, init_args
 
@@ -160,6 +161,7 @@ def _read(paths: Sequence[str]) -> dict[str, Any]:
     config = check(["fit", *words, "--model.teacher", "null", "--overwrite"], writes=False).config
     if class_name(config["model"]) != "SubspaceStudent":
         init_args(config["model"]).pop("teacher", None)
+    check_arguments(config)
     return config
 
 
