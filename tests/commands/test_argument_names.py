@@ -63,4 +63,5 @@ def test_a_misspelt_argument_is_refused_with_the_nearest_one(config, message):
 
 def test_classes_of_the_users_own_and_the_data_module_are_not_judged():
     check_arguments({"model": {"class_path": "my.Model", "init_args": {"anything": 1}}})
+    check_arguments({"trainer": {"callbacks+": "NanGuard", "max_epochs": 3}})
     check_arguments({"data": {"class_path": "MultimodalDataModule", "init_args": {"anything": 1}}, "trainer": None})

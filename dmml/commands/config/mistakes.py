@@ -68,13 +68,13 @@ def check_arguments(section: object, where: str = "") -> None:
     if not where and isinstance(section, dict) and isinstance(section.get("trainer"), dict):
         names = argument_names(TRAINER)
         for key in section["trainer"]:
-            if names and key not in names:
+            if names and str(key).removesuffix("+") not in names:  # `callbacks+` appends to a list
                 raise InputError(f"config: there is no option {f'trainer.{key}'!r}{_nearest(str(key), names)}")
     if isinstance(section, dict):
         kind, arguments = _own_class(section.get("class_path")), section.get("init_args")
         names = argument_names(kind) if kind and isinstance(arguments, dict) else set()
         for key in arguments if isinstance(arguments, dict) else ():
-            if names and key not in names:
+            if names and str(key).removesuffix("+") not in names:
                 raise InputError(f"config, {where}: {_short(kind)} takes no {key!r}{_nearest(str(key), names)}")
     parts = section.items() if isinstance(section, dict) else enumerate(section) if isinstance(section, list) else ()
     for key, value in parts:
