@@ -23,15 +23,15 @@ def write(work: Path, model: str, **values) -> Path:
 def test_results_arrive_with_rounded_risks_and_exact_numbers(tmp_path):
     from kept_cells import pack, unpack
 
-    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "cells.zip"
-    write(here, "a", risk=[0.123456789, -12345678.9], c_index=0.123456789, definition="x", setup={"dim": 16})
-    checkpoint = here / "shared" / "200" / "100" / "checkpoints" / "a.ckpt"
+    source, target, file = tmp_path / "source", tmp_path / "target", tmp_path / "cells.zip"
+    write(source, "a", risk=[0.123456789, -12345678.9], c_index=0.123456789, definition="x", setup={"dim": 16})
+    checkpoint = source / "shared" / "200" / "100" / "checkpoints" / "a.ckpt"
     checkpoint.parent.mkdir()
     checkpoint.write_bytes(b"weights")
-    assert pack(here, file) == 1
-    assert unpack(file, there) == 1
-    (path,) = [each for each in there.rglob("*") if each.is_file()]
-    assert path.relative_to(there) == Path("shared/200/100/a.json")
+    assert pack(source, file) == 1
+    assert unpack(file, target) == 1
+    (path,) = [each for each in target.rglob("*") if each.is_file()]
+    assert path.relative_to(target) == Path("shared/200/100/a.json")
     kept = json.loads(path.read_text())
     assert kept["risk"] == [0.123457, -12345700.0]
     assert (kept["c_index"], kept["definition"], kept["setup"]) == (0.123456789, "x", {"dim": 16})
@@ -41,11 +41,11 @@ def test_results_that_are_there_stay(tmp_path):
     from kept_cells import pack, unpack
 
     file = tmp_path / "cells.zip"
-    write(tmp_path / "here", "a", risk=[1.0])
-    pack(tmp_path / "here", file)
-    own = write(tmp_path / "there", "a", risk=[2.0])
-    assert unpack(file, tmp_path / "there") == 0
-    assert json.loads(own.read_text())["risk"] == [2.0]
+    write(tmp_path / "source", "a", risk=[1.0])
+    pack(tmp_path / "source", file)
+    present = write(tmp_path / "target", "a", risk=[2.0])
+    assert unpack(file, tmp_path / "target") == 0
+    assert json.loads(present.read_text())["risk"] == [2.0]
 
 
 def test_the_same_results_give_the_same_file(tmp_path):
@@ -53,8 +53,8 @@ def test_the_same_results_give_the_same_file(tmp_path):
 
     first, second = tmp_path / "first.zip", tmp_path / "second.zip"
     for model in ("b", "a"):
-        write(tmp_path / "here", model, risk=[1 / 3])
-    pack(tmp_path / "here", first)
-    unpack(first, tmp_path / "there")
-    pack(tmp_path / "there", second)
+        write(tmp_path / "source", model, risk=[1 / 3])
+    pack(tmp_path / "source", first)
+    unpack(first, tmp_path / "target")
+    pack(tmp_path / "target", second)
     assert first.read_bytes() == second.read_bytes()
