@@ -23,7 +23,7 @@ demo: install ## simulated slides and RNA -> teacher -> student -> report, in mi
 # One process for each core, one file of tests at a time, slow files first (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test: install ## the whole test suite, on all cores (about 17 minutes on two)
+test: install ## the whole test suite, on all cores (about half an hour on two)
 	@$(PYTEST)
 
 test-fast: install ## the tests that take milliseconds (about three minutes on two cores): for every change, before `make test`

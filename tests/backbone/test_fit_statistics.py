@@ -156,11 +156,13 @@ def test_no_pass_keeps_the_tokens_in_memory():
 
 def test_the_sample_for_clusters_is_bounded(monkeypatch):
     """Its size depends on the number of patients and not on their tokens."""
+    from scipy.cluster import vq
+
     import dmml.backbone.fit_statistics as module
 
     seen = []
-    original = module.kmeans2
-    monkeypatch.setattr(module, "kmeans2", lambda data, *a, **k: (seen.append(len(data)), original(data, *a, **k))[1])
+    original = vq.kmeans2
+    monkeypatch.setattr(vq, "kmeans2", lambda data, *a, **k: (seen.append(len(data)), original(data, *a, **k))[1])
     monkeypatch.setattr(module, "CLUSTER_SAMPLE", 1000)
     rng = np.random.default_rng(10)
     fit([bag_of(rng.standard_normal((500, DIM))) for _ in range(10)])
