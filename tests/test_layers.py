@@ -7,10 +7,19 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    "errors", "writable", "atomic_files", "class_paths", "html_pages", "progress_bars", "types", "functional", "linear", "store", "cohort", "evaluation", "slides", "nn",
+    "errors", "writable", "atomic_files", "class_paths", "html_pages", "progress_bars", "usable_cores", "types", "functional", "linear", "store", "cohort", "evaluation", "slides", "nn",
     "tasks", "backbone", "networks", "data", "training", "callbacks", "experiment", "simulate", "commands", "cli", "__main__",
 )  # fmt: skip
-ANYWHERE = {"_version", "errors", "writable", "atomic_files", "class_paths", "html_pages", "progress_bars"}
+ANYWHERE = {
+    "_version",
+    "errors",
+    "writable",
+    "atomic_files",
+    "class_paths",
+    "html_pages",
+    "progress_bars",
+    "usable_cores",
+}
 """What every package may import."""
 BARRED = {
     "callbacks": {"networks", "training", "data"},  # callbacks know a model only through HasSubspaces
@@ -23,6 +32,7 @@ FOREIGN = {
     "atomic_files": {"torch", "lightning", "numpy", "pandas"},
     "html_pages": {"torch", "lightning", "numpy", "pandas"},
     "progress_bars": {"torch", "lightning", "numpy", "pandas"},
+    "usable_cores": {"torch", "lightning", "numpy", "pandas"},
     "functional": {"lightning", "pandas", "zarr", "torchmetrics"},
     "nn": {"lightning", "pandas", "zarr", "torchmetrics"},
     "store": {"torch", "lightning", "pandas"},

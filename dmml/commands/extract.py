@@ -7,13 +7,13 @@ store, and the others are extracted all the same; qc.html next to the store show
 from __future__ import annotations
 
 import argparse
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmml.commands.renamed_options import reject_old_name
+from dmml.usable_cores import usable_cores
 
 if TYPE_CHECKING:
     from dmml.slides.extraction.estimate import Estimate
@@ -221,5 +221,4 @@ def _report_unused_files(result: ExtractionResult) -> None:
 
 def _default_readers() -> int:
     """Return one reading process per four cores, at most eight, since a GPU waits for pixels sooner than a CPU does."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // 4))
+    return max(1, min(8, usable_cores() // 4))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from dmml.experiment.child_process import end_with_parent
 from dmml.progress_bars import hide_bar
+from dmml.usable_cores import usable_cores
 
 WORTH_A_POOL = 8
 """Number of jobs below which starting processes takes longer than the jobs themselves"""
@@ -28,8 +28,7 @@ class Workers:
     """
 
     def __init__(self, processes: int | None = None):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.processes = processes or cores
+        self.processes = processes or usable_cores()
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Workers:

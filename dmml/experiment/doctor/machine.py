@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from dmml.usable_cores import usable_cores
+
 
 def describe_machine(root: str | Path) -> str:
     """Describe the machine in a line: versions, processors, accelerators, memory, and free space for the runs.
@@ -23,8 +25,7 @@ def describe_machine(root: str | Path) -> str:
     while not existing.exists():
         existing = existing.parent
     free = shutil.disk_usage(existing).free / 2**30
-    processors = f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} processors"
     return (
-        f"torch {torch.__version__}, lightning {version('lightning')}, {processors}, {', '.join(gpus) or 'no GPU'}, "
+        f"torch {torch.__version__}, lightning {version('lightning')}, {usable_cores()} processors, {', '.join(gpus) or 'no GPU'}, "
         f"{memory:.0f} GiB memory, {free:.0f} GiB free under {root}"
     )

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from dmml.usable_cores import usable_cores
+
 TORCH, ONNXRUNTIME = "torch", "onnxruntime"
 TILES_PER_THREAD = 8
 """Tiles per batch and thread on a CPU; a batch that exceeds the caches is slower: 26 tiles/s at 8 tiles, 19 at 32"""
@@ -99,4 +101,4 @@ def cpu_threads() -> int:
     stated = os.environ.get("OMP_NUM_THREADS", "")
     if stated.isdecimal() and int(stated):
         return int(stated)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()
