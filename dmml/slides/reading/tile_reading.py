@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -19,6 +21,12 @@ _GROUP_TILES = 40
 """Tiles that are read in one call: enough to outweigh the cost of the transfer, few enough to keep memory use flat"""
 _STRIP_TILES = 8
 """Coarse tiles across a strip: what the file decodes at the lower edge of one line is still cached for the next"""
+
+
+_KEPT_PX = 8_000_000
+"""Slides of up to this many pixels stay open after they were laid out, since all that was decoded is still cached"""
+_MAX_OPEN = 3
+"""Slides that one reader keeps open: the one whose tiles it reads, and small ones that it has laid out for later"""
 
 
 @dataclass(frozen=True)
@@ -71,12 +79,11 @@ def tile_groups(tiles: dict[int, Tiles]) -> Iterator[TileGroup]:
 
 
 class SlideSource:
-    """Opens slides for one reader, which reads from one slide after the other."""
+    """Opens slides for one reader, which reads from one slide after the other, and lays out the next ones meanwhile."""
 
     def __init__(self) -> None:
-        self._slide: Slide | None = None
-        self._request: SlideRequest | None = None
-        self._colours: ColourMap | None = None
+        self._slides: dict[tuple[Path, float | None], Slide] = {}
+        self._colours: tuple[SlideRequest, ColourMap] | None = None
 
     def check(self, request: SlideRequest) -> str | None:
         """Check that a slide opens and is fine enough, and return its DICOM series; None for other formats.
@@ -98,21 +105,28 @@ class SlideSource:
         Raises:
             SlideError: The slide cannot be used.
         """
-        with Slide(request.path, request.mpp) as slide:
+        slide = self._open(request)
+        try:
             slide.check_scale(request.magnifications)
-            return lay_out(slide, request)
+            layout = lay_out(slide, request)
+        except BaseException:
+            self._close(request)
+            raise
+        if math.prod(slide.dimensions) > _KEPT_PX:
+            self._close(request)
+        return layout
 
     def read(self, request: SlideRequest, group: TileGroup) -> TileBatch:
         """Read the tiles of a group, normalised if asked; those that cannot be decoded are left out and counted."""
         magnifications, rows, pixels, n_unreadable = [], [], [], 0
-        slide = self._open(request)
+        slide, colours = self._open(request), self._colour_map(request)
         for magnification, row, tile in read_tile_group(slide, request.magnifications, group):
             if tile is None:
                 n_unreadable += 1
                 continue
             magnifications.append(magnification)
             rows.append(row)
-            pixels.append(tile if self._colours is None else self._colours(tile))
+            pixels.append(tile if colours is None else colours(tile))
         return TileBatch(
             np.array(magnifications, np.int64),
             np.array(rows, np.int64),
@@ -121,19 +135,31 @@ class SlideSource:
         )
 
     def close(self) -> None:
-        """Close the slide."""
-        if self._slide is not None:
-            self._slide.close()
-        self._slide = self._request = self._colours = None
+        """Close all slides."""
+        for slide in self._slides.values():
+            slide.close()
+        self._slides, self._colours = {}, None
 
     def _open(self, request: SlideRequest) -> Slide:
-        """Return the slide, which stays open for the next group of its tiles."""
-        if self._slide is None or self._request != request:
-            self.close()
-            self._slide, self._request = Slide(request.path, request.mpp), request
-            if request.stain_normalization is not None and request.slide_stains is not None:
-                self._colours = ColourMap(request.slide_stains, request.stain_normalization.target_stains)
-        return self._slide
+        """Return the slide, which stays open for its tiles; of too many, the one not used for longest is closed."""
+        key = (request.path, request.mpp)
+        slide = self._slides.pop(key, None) or Slide(request.path, request.mpp)
+        self._slides[key] = slide
+        if len(self._slides) > _MAX_OPEN:
+            self._slides.pop(next(iter(self._slides))).close()
+        return slide
+
+    def _close(self, request: SlideRequest) -> None:
+        self._slides.pop((request.path, request.mpp)).close()
+
+    def _colour_map(self, request: SlideRequest) -> ColourMap | None:
+        """Return the normalisation of the slide's colours, which is computed once for all its tiles."""
+        if request.stain_normalization is None or request.slide_stains is None:
+            return None
+        if self._colours is None or self._colours[0] != request:
+            target = request.stain_normalization.target_stains
+            self._colours = request, ColourMap(request.slide_stains, target)
+        return self._colours[1]
 
 
 def read_tile_group(

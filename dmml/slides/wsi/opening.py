@@ -12,6 +12,7 @@ from PIL import Image
 
 from dmml.errors import reason_of
 from dmml.slides.slide_error import SlideError
+from dmml.slides.wsi.jpeg_reader import VENDORS, JpegReader
 from dmml.slides.wsi.mpp import Scale, resolve_mpp
 from dmml.slides.wsi.plain_image import PLAIN_SUFFIXES, PlainImage
 from dmml.slides.wsi.tiff_pages import Page, page_notes, read_pages, slide_page
@@ -119,7 +120,7 @@ def open_slide(path: Path, user_mpp: float | None) -> OpenedSlide:
     except Exception as error:
         openslide_error = error
     if handle is not None and vendor != _GENERIC:
-        return OpenedSlide(handle, f"openslide:{vendor}")
+        return OpenedSlide(handle if vendor not in VENDORS else JpegReader(handle, path), f"openslide:{vendor}")
     pages = _pages(path) if openslide_error is None else _readable_pages(path, openslide_error)
     if openslide_error is not None and not pages:
         raise SlideError(
@@ -133,12 +134,12 @@ def open_slide(path: Path, user_mpp: float | None) -> OpenedSlide:
     return _open_plain_image(path, user_mpp)
 
 
-def _open_tiff(path: Path, pages: Sequence[Page], handle: SlideHandle | None) -> OpenedSlide:
+def _open_tiff(path: Path, pages: Sequence[Page], handle: openslide.OpenSlide | None) -> OpenedSlide:
     """Open a TIFF without a vendor: through OpenSlide if its first page is the slide, otherwise through its pages."""
     slide = slide_page(pages)
     notes = page_notes(pages, slide)
     if handle is not None and slide is pages[0] and slide.size == handle.dimensions:
-        return OpenedSlide(handle, f"openslide:{_GENERIC}", True, pages, notes)
+        return OpenedSlide(JpegReader(handle, path), f"openslide:{_GENERIC}", True, pages, notes)
     if handle is not None:
         handle.close()
     return _open_page(path, slide, pages, notes)

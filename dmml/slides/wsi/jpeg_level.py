@@ -1,0 +1,64 @@
+"""Decodes the JPEG tiles of one page of a TIFF."""
+
+from __future__ import annotations
+
+import math
+from typing import BinaryIO
+
+import numpy as np
+import simplejpeg
+
+from dmml.slides.wsi.tiff_pages import Page
+
+_BITS, _COMPRESSION, _COLOURS, _CHANNELS, _PLANES = 258, 259, 262, 277, 284
+_WIDTH, _HEIGHT, _OFFSETS, _LENGTHS, _TABLES = 322, 323, 324, 325, 347
+_JPEG, _RGB, _YCBCR = 7, 2, 6
+_START, _END = b"\xff\xd8", b"\xff\xd9"
+_STORED_AS_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64" + bytes(5)
+"""A marker by which decoders take three channels for red, green and blue, which otherwise only the TIFF states"""
+_MAX_TILE_PX = 2048**2
+
+
+class JpegLevel:
+    """The tiles of a page, which are JPEG pictures in colour.
+
+    Args:
+        page: A page for which `is_readable` holds.
+    """
+
+    def __init__(self, page: Page):
+        tags = page.tags
+        self.tile = (int(tags[_WIDTH]), int(tags[_HEIGHT]))
+        self.grid = (math.ceil(page.size[0] / self.tile[0]), math.ceil(page.size[1] / self.tile[1]))
+        self._offsets, self.lengths = (
+            np.atleast_1d(tags.get(tag, ())).astype(np.int64) for tag in (_OFFSETS, _LENGTHS)
+        )
+        tables = bytes(tags.get(_TABLES, _START + _END))
+        colours = _STORED_AS_RGB if tags.get(_COLOURS) == _RGB else b""
+        self._beginning = _START + colours + tables.removeprefix(_START).removesuffix(_END)
+
+    @staticmethod
+    def is_readable(page: Page) -> bool:
+        """Whether the tags of a page describe such tiles."""
+        tags = page.tags
+        if not page.is_tiled or tags.get(_COMPRESSION) != _JPEG or tags.get(_COLOURS) not in (_RGB, _YCBCR):
+            return False
+        if tags.get(_CHANNELS) != 3 or tags.get(_PLANES, 1) != 1 or tags.get(_BITS) != (8, 8, 8):
+            return False
+        if not 0 < int(tags[_WIDTH]) * int(tags.get(_HEIGHT, 0)) <= _MAX_TILE_PX:
+            return False
+        level = JpegLevel(page)
+        return len(level._offsets) == len(level.lengths) == math.prod(level.grid)
+
+    def decode(self, file: BinaryIO, index: int) -> np.ndarray | None:
+        """Decode a tile to (tile height, tile width, 3) uint8; None if it is left out or damaged in any way."""
+        file.seek(int(self._offsets[index]))
+        data = self._beginning + file.read(int(self.lengths[index])).removeprefix(_START)
+        try:
+            # The header is looked at first, so that a damaged one does not ask for gigabytes.
+            if simplejpeg.decode_jpeg_header(data)[:2] != self.tile[::-1]:
+                return None
+            pixels: np.ndarray = simplejpeg.decode_jpeg(data)
+        except ValueError:
+            return None
+        return pixels
