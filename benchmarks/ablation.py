@@ -1,10 +1,10 @@
 """What is each part worth, in the world where it could matter? Each is removed alone or replaced, in every family.
 
-Families are the paper's model, forms of the released code put into it, dmml's networks without their backbone, and
-dmml's defaults, which have fewer scenes and seeds. Every variant is fitted in the scenes that were named for it in
-advance and in the world `shared`; with --everywhere in all scenes. A student learns from the whole teacher of its
-family. Each result is kept under --work and not repeated, so that a run can be stopped and continued; with --cells also
-on another machine. Writes `ablation.json`, `ablation.md` and `ablation.png` from all kept results.
+Families are the paper's model, forms of the released code put into it, and dmml with all its parts, without its backbone
+and with it; the last has fewer scenes and seeds. Every variant is fitted in the scenes that were named for it in advance
+and in the world `shared`; with --everywhere in all scenes. A student learns from the whole teacher of its family, unless
+the variant says otherwise. Each result is kept under --work and not repeated, so that a run can be stopped and continued;
+with --cells also on another machine. Writes `ablation.json`, `ablation.md` and `ablation.png` from all kept results.
 
     python benchmarks/ablation.py --jobs 2 --out docs/results        # the whole design
     python benchmarks/ablation.py --families paper --scenes shared

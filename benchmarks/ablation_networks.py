@@ -1,7 +1,7 @@
 """The networks of the ablation: in each family a teacher and a student, and each part of them removed or replaced alone.
 
-Families are the paper's model, forms of the released code put into it, dmml's networks without their backbone, and
-dmml's defaults.
+Families are the paper's model, forms of the released code put into it, and dmml with all its parts, without and with its
+backbone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ablation_variants import (
+    ALL_PARTS,
     CONTROL,
     DMML_PARTS,
     OPPOSED,
@@ -31,12 +32,17 @@ PAPER, RELEASED, DEEP, DMML = "paper", "released", "deep", "dmml"
 FAMILIES = {
     PAPER: "The paper's model",
     RELEASED: "Forms of the released code in the paper's model",
-    DEEP: "dmml without its backbone",
-    DMML: "dmml as a user gets it",
+    DEEP: "dmml with all its parts, without its backbone",
+    DMML: "dmml with all its parts and its backbone",
 }
 _CLASS = {TEACHER: "SubspaceTeacher", STUDENT: "SubspaceStudent"}
-_DEFAULTS = {TEACHER: Network(_CLASS[TEACHER]), STUDENT: Network(_CLASS[STUDENT], reads=("slides",))}
-_WITHOUT_BACKBONE = {of: replace(network, init_args={"backbone": None}) for of, network in _DEFAULTS.items()}
+_ALL_PARTS = {
+    TEACHER: Network(_CLASS[TEACHER], ALL_PARTS[TEACHER], coordination={}),
+    STUDENT: Network(_CLASS[STUDENT], ALL_PARTS[STUDENT], reads=("slides",), coordination={}),
+}
+_WITHOUT_BACKBONE = {
+    of: replace(network, init_args=network.init_args | {"backbone": None}) for of, network in _ALL_PARTS.items()
+}
 _PAPER_ARGUMENTS = {
     "task": part_class("dmml.tasks.Survival", combination="confidence", edges_from="all"),
     "backbone": None,
@@ -75,7 +81,6 @@ _PAPER = {
             "consistency_weight": 0.0,
         },
         reads=("slides",),
-        coordination=None,
     ),
 }
 
@@ -114,10 +119,10 @@ class Family:
     def _taught(self, of: str, network: Network) -> Network:
         return replace(network, teacher=self.reference(TEACHER)) if of == STUDENT else network
 
-    @staticmethod
-    def _changed(reference: Network, variant: Variant) -> Network:
+    def _changed(self, reference: Network, variant: Variant) -> Network:
+        taught = {} if variant.taught_by is None else {"teacher": f"{self.name}_{variant.taught_by}"}
         arguments = reference.init_args | variant.arguments
-        return replace(reference, **({"init_args": arguments} | variant.changes))
+        return replace(reference, **({"init_args": arguments} | taught | variant.changes))
 
 
 _WITHOUT_CONTROLS = {name: variant for name, variant in DMML_PARTS.items() if variant.kind != CONTROL}
@@ -126,7 +131,7 @@ _OF_FAMILY = (
     Family(RELEASED, _PAPER, RELEASED_PARTS, references_of=PAPER, seeds=2),
     Family(DEEP, _WITHOUT_BACKBONE, DMML_PARTS),
     # In `shared`, inner validation gives the deep part no share in most fits with a backbone; its parts have no effect there.
-    Family(DMML, _DEFAULTS, _WITHOUT_CONTROLS, scenes=(OPPOSED, RARE), seeds=2),
+    Family(DMML, _ALL_PARTS, _WITHOUT_CONTROLS, scenes=(OPPOSED, RARE), seeds=2),
 )
 BY_FAMILY = {family.name: family for family in _OF_FAMILY}
 BASELINE = "histology_abmil"

@@ -44,7 +44,7 @@ def _setting(summary: dict[str, Any]) -> list[str]:
         "all, the paper's model included: the released code's 10 epochs at 2e-4 are for 2,387 slides, and would be "
         "few steps here. Its raster and its anchors are half as many along each side, as these slides are small. The "
         "defaults were chosen on seeds 0 to 4, which are not among these. The paper's model, the forms of the "
-        "released code and `dmml as a user gets it` have at most two seeds; the last has few scenes, since inner validation "
+        "released code and dmml with its backbone have at most two seeds; the last has few scenes, since inner validation "
         "gives its deep part no share in most other fits.",
         "",
         f"    {summary['command']}",

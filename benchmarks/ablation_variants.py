@@ -40,6 +40,8 @@ class Variant:
     """Arguments of the model that differ from the reference's"""
     changes: dict[str, Any] = field(default_factory=dict)
     """Fields of `Network` that differ from the reference's"""
+    taught_by: str | None = None
+    """Name of the variant that teaches a student in place of the reference"""
 
 
 def part_class(path: str, **arguments: Any) -> dict[str, Any]:
@@ -48,6 +50,21 @@ def part_class(path: str, **arguments: Any) -> dict[str, Any]:
 
 # ---- dmml ----------------------------------------------------------------------------------------------------------
 
+ALL_PARTS = {
+    TEACHER: {
+        "fusion": part_class("dmml.nn.fusion.DeformableFusion"),
+        "consistency_weight": 0.1,
+        "decorrelation_weight": 0.05,
+    },
+    STUDENT: {
+        "consistency_weight": 0.1,
+        "decorrelation_weight": 0.05,
+        "feature_weight": 0.3,
+        "teacher_program_weight": 0.3,
+    },
+}
+"""Arguments that switch on those parts of dmml which are no defaults; gradient coordination is another"""
+_NO_WEIGHTS = dict.fromkeys(("consistency_weight", "decorrelation_weight"), 0.0)
 _START = {"start": 1000}
 _NO_DISTILLATION = {"teacher": None}
 DMML_PARTS = {
@@ -77,6 +94,14 @@ DMML_PARTS = {
         TEACHER,
         (SHARED, RARE, INTERACTION),
         {"fusion": part_class("dmml.nn.fusion.GatedPoolFusion")},
+    ),
+    "defaults": Variant(
+        "all of these parts, not only those that are dmml's defaults",
+        REPLACED,
+        TEACHER,
+        (SHARED, FEW, OPPOSED, TISSUE, ONE, RARE, INTERACTION),
+        {"fusion": part_class("dmml.nn.fusion.GatedPoolFusion"), **_NO_WEIGHTS},
+        {"coordination": None},
     ),
     "student_again": Variant("another random start", CONTROL, STUDENT, (HIDDEN, RARE), changes=_START),
     "student_undistilled": Variant(
@@ -120,6 +145,15 @@ DMML_PARTS = {
         STUDENT,
         (RARE, INTERACTION, MANY),
         {"aggregator": part_class("dmml.nn.paper.aggregator.PrototypeAggregator"), "n_merged": 2},
+    ),
+    "student_defaults": Variant(
+        "all of these parts, of teacher and student, not only those that are dmml's defaults",
+        REPLACED,
+        STUDENT,
+        (SHARED, FEW, HIDDEN, RARE, INTERACTION),
+        {**_NO_WEIGHTS, "feature_weight": 0.0, "teacher_program_weight": 0.0},
+        {"coordination": None},
+        taught_by="defaults",
     ),
 }
 

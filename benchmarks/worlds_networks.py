@@ -52,8 +52,8 @@ class Network:
     reads: tuple[str, ...] = ("rna", "slides")
     backbone_of: str | None = None
     """Name of the network whose backbone predicts alone; nothing is fitted"""
-    coordination: dict[str, str] | None = field(default_factory=dict)
-    """Arguments of `GradientCoordination`, which networks with subspaces have; None = without the callback"""
+    coordination: dict[str, str] | None = None
+    """Arguments of `GradientCoordination`; None = without the callback, as by default"""
     one_gene_group: bool = False
     """Whether both subspaces read the genes and programs of both"""
     start: int = 0
@@ -156,7 +156,7 @@ def predict_network(
     if network.one_gene_group:
         section["init_args"] |= _one_gene_group(world)
     options = {"max_epochs": setup.max_epochs, "gradient_clip_val": 1.0, "accelerator": "cpu"}
-    if network.class_path in _CLASSES and network.coordination is not None:
+    if network.coordination is not None:
         options["callbacks"] = [{"class_path": "GradientCoordination", "init_args": dict(network.coordination)}]
     checkpoints.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=checkpoints, prefix=".fit_") as folder, _quiet():

@@ -9,12 +9,13 @@ def test_every_network_differs_from_the_others_and_from_what_it_is_compared_with
     from ablation_variants import SCENES
 
     assert len({network.digest(ABLATED) for network in ABLATED.values()}) == len(ABLATED)
-    for name, (_, variant) in VARIANTS.items():
+    for name, (family, variant) in VARIANTS.items():
         reference = ABLATED[reference_of(name)]
         assert ABLATED[name].class_path == reference.class_path
         assert variant.named, f"{name} could matter somewhere"
         assert set(variant.named) <= set(SCENES)
-        assert ABLATED[name].teacher in (None, reference.teacher), "students of the whole teacher, or of none"
+        own_teacher = f"{family}_{variant.taught_by}" if variant.taught_by else reference.teacher
+        assert ABLATED[name].teacher in (None, own_teacher), "students of the whole teacher, of none, or as stated"
 
 
 def test_the_digest_of_a_network_follows_its_definition_and_its_teachers():
