@@ -11,6 +11,7 @@ from torch import nn
 
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.baselines import MCAT, GatedABMIL, TransMIL
+from dmml.nn.fusion import DeformableFusion
 from dmml.nn.paper.aggregator import PrototypeAggregator
 from dmml.nn.paper.expression import ProgramTokenEncoder
 from dmml.nn.paper.fusion import PaperFusion
@@ -23,10 +24,14 @@ from dmml.types import Batch
 YARDSTICK = "gated ABMIL"
 TAUGHT = "student under a teacher"
 TAUGHT_ANEW = "student under a teacher that answers at every step"
+ALL_PARTS = "teacher with all its parts"
 PAPER_FUSION = "teacher with the paper's fusion"
 ATTENDING = "student with tissue attention"
 PROTOTYPES = "student with prototypes"
-PAPER_FORMS = (PAPER_FUSION, ATTENDING, PROTOTYPES)
+FORMS = (ALL_PARTS, PAPER_FUSION, ATTENDING, PROTOTYPES)
+"""Parts that a config adds by name"""
+COORDINATED = (ALL_PARTS, PAPER_FUSION)
+"""Networks whose step includes gradient coordination"""
 RIVALS = ("MCAT-like", "TransMIL-like")
 N_FEATURES = 1024
 GROUP_SIZES = (59, 73, 72, 72, 72, 72)
@@ -43,8 +48,12 @@ def build(name: str) -> nn.Module:
     arguments = {"n_features": N_FEATURES, "genes": GENES, "task": task()}
     if name == "teacher":
         return _with_backbone(SubspaceTeacher(**arguments))
+    if name == ALL_PARTS:
+        parts = {"fusion": DeformableFusion, "consistency_weight": 0.1, "decorrelation_weight": 0.05}
+        return _with_backbone(SubspaceTeacher(**arguments, **parts))
     if name == PAPER_FUSION:
-        parts = {"fusion": PaperFusion, "expression_encoder": ProgramTokenEncoder, "consistency": "dev"}
+        parts = {"fusion": PaperFusion, "expression_encoder": ProgramTokenEncoder}
+        parts |= {"consistency": "dev", "consistency_weight": 1.0}
         return _with_backbone(SubspaceTeacher(**arguments, **parts))
     if name == "student":
         return _with_backbone(SubspaceStudent(**arguments))
@@ -71,12 +80,13 @@ def _with_backbone(model: SubspaceModule) -> SubspaceModule:
     return model
 
 
-def step_of(network: nn.Module, taught: Batch | None = None) -> Step:
+def step_of(network: nn.Module, taught: Batch | None = None, coordinated: bool = False) -> Step:
     """The network's optimisation step; a backbone's predictions are cross-fitted ones from memory, as in a fit.
 
     Args:
         network: A network that `build` returned.
         taught: Patients whom a student's teacher predicts once beforehand, as in a fit.
+        coordinated: Whether the step includes gradient coordination.
     """
     if not isinstance(network, SubspaceModule):
         return network_step(network, task())
@@ -85,4 +95,4 @@ def step_of(network: nn.Module, taught: Batch | None = None) -> Step:
         teacher.share_cross_fitted(network)
     if taught is not None:
         network.cache_teacher_outputs([taught])
-    return subspace_step(network)
+    return subspace_step(network, coordinated)

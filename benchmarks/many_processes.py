@@ -27,6 +27,7 @@ from dmml.callbacks.coordination import GradientCoordination
 from dmml.callbacks.nan_guard import NanGuard
 from dmml.callbacks.resumable import Resumable
 from dmml.data.module import MultimodalDataModule
+from dmml.nn.fusion import DeformableFusion
 from dmml.tasks import Survival
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
@@ -187,16 +188,21 @@ class Record(Callback):
 
 def model_of(case: Case, out: Path) -> SubspaceTeacher | SubspaceStudent:
     """The small model of a case."""
-    off: dict[str, Any] = (
-        {"decorrelation_weight": 0.0} if case.exact else {}
-    )  # since it compares the patients of a batch
+    # All parts of dmml, its defaults or not; decorrelation compares the patients of a batch, which is then another.
+    parts: dict[str, Any] = {"consistency_weight": 0.1, "decorrelation_weight": 0.0 if case.exact else 0.05}
     task = Survival(likelihood="cox") if case.cox else Survival()
     if case.student:
-        model: SubspaceTeacher | SubspaceStudent = SubspaceStudent(width=16, teacher=str(out / "teacher.ckpt"), **off)
+        model: SubspaceTeacher | SubspaceStudent = SubspaceStudent(
+            width=16,
+            teacher=str(out / "teacher.ckpt"),
+            feature_weight=0.3,
+            teacher_program_weight=0.3,
+            **parts,
+        )
     else:
-        off |= {"expression_dropout": 0.0} if case.exact else {}
-        off |= {"program_weight": 0.0, "consistency_weight": 0.0} if case.unguided else {}
-        model = SubspaceTeacher(width=16, task=task, compile=case.compile, **off)
+        parts |= {"expression_dropout": 0.0} if case.exact else {}
+        parts |= {"program_weight": 0.0, "consistency_weight": 0.0} if case.unguided else {}
+        model = SubspaceTeacher(width=16, task=task, fusion=DeformableFusion, compile=case.compile, **parts)
     if case.exact:  # Adam would turn a gradient of rounding errors into a full step
         rate = 0.0 if case.validates else 0.05
         model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=rate)  # type: ignore[method-assign]

@@ -1,9 +1,9 @@
 """How fast are teacher and student, and how much memory do they need, compared with a gated ABMIL of the same width?
 
 One thread, float32, one patient with as many tokens of 1,024 features at 10x as at 20x. A training step is forward, all
-losses, backward, gradient coordination and AdamW. All networks take turns in every round, so that a busy machine affects
-all of them; the minimum over the rounds counts. Memory is measured in a separate process for each network. Prints tables
-and writes `model_speed.json` and `model_speed.md`.
+losses, backward and AdamW, and gradient coordination where all parts are on. All networks take turns in every round, so
+that a busy machine affects all of them; the minimum over the rounds counts. Memory is measured in a separate process for
+each network. Prints tables and writes `model_speed.json` and `model_speed.md`.
 
     python benchmarks/model_speed.py --out docs/results
 """
@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from contenders import PAPER_FORMS, RIVALS, TAUGHT, TAUGHT_ANEW, YARDSTICK, build, step_of
+from contenders import COORDINATED, FORMS, RIVALS, TAUGHT, TAUGHT_ANEW, YARDSTICK, build, step_of
 from peak_memory import available_gib, of_inference, of_training
 from speed_figures import figures, markdown
 from token_batches import one_patient
@@ -63,7 +63,7 @@ def rows(names: Iterable[str], n_tokens: int, best: dict[str, dict[str, float]])
 def time_training(names: list[str], n_tokens: int, rounds: int) -> list[dict]:
     """Times of training steps."""
     batch = one_patient(n_tokens)
-    steps = {name: step_of(build(name), batch if name == TAUGHT else None) for name in names}
+    steps = {name: step_of(build(name), batch if name == TAUGHT else None, name in COORDINATED) for name in names}
     cases = {name: (lambda step=step: step(batch)) for name, step in steps.items()}
     return rows(names, n_tokens, alternate(cases, rounds))
 
@@ -89,7 +89,7 @@ def memory_of(name: str, n_tokens: int, *options: str) -> dict:
 def measure(arguments: argparse.Namespace) -> dict:
     """Run all measurements that the options select."""
     rivals = list(RIVALS) if arguments.with_rivals else []
-    forms = [] if arguments.quick else list(PAPER_FORMS)
+    forms = [] if arguments.quick else list(FORMS)
     names = ["teacher", "student", TAUGHT, TAUGHT_ANEW, *forms, YARDSTICK, *rivals]
     result: dict = {"training": time_training(names, TOKENS, arguments.rounds), "inference": []}
     names = ["student", "student without aggregation", YARDSTICK]

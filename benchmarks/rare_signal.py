@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dmml.nn.baselines import GatedABMIL
-from dmml.nn.fusion import GatedPoolFusion
+from dmml.nn.fusion import DeformableFusion
 from dmml.tasks import Classification
 from dmml.training.student import SubspaceStudent
 from dmml.training.subspace_module import SubspaceModule
@@ -108,7 +108,7 @@ def contenders(n_features: int, lr: float) -> dict[str, Callable[[], nn.Module]]
     arguments = {"n_features": n_features, "genes": GENES, "lr": lr, "task": task()}
     return {
         "teacher": lambda: SubspaceTeacher(**arguments),
-        "teacher, GatedPoolFusion": lambda: SubspaceTeacher(**arguments, fusion=GatedPoolFusion),
+        "teacher, DeformableFusion": lambda: SubspaceTeacher(**arguments, fusion=DeformableFusion),
         "student": lambda: SubspaceStudent(**arguments),
         "teacher" + NAMED: lambda: SubspaceTeacher(**arguments, programs=PROGRAMS),
         "student" + NAMED: lambda: SubspaceStudent(**arguments, programs=PROGRAMS),

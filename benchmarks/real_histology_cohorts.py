@@ -100,7 +100,6 @@ class CohortFiles:
                 "trainer": {
                     "default_root_dir": str(self.folder / "run"),
                     "gradient_clip_val": 1.0,
-                    "callbacks": [{"class_path": "GradientCoordination"}],
                 },
             }
             path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -27,7 +27,6 @@ from scipy.stats import t
 
 from dmml.__main__ import main as dmml
 from dmml.callbacks.collection import CollectPredictions
-from dmml.callbacks.coordination import GradientCoordination
 from dmml.data.module import MultimodalDataModule
 from dmml.evaluation.bootstrap import interval, paired_difference
 from dmml.evaluation.metrics import concordance_index
@@ -65,7 +64,7 @@ def fit(model, cohort: MultimodalDataModule, folder: Path, seed: int, epochs: in
     """Fit as `dmml fit` does, and return the best checkpoint."""
     keep = ModelCheckpoint(dirpath=folder, filename="best", monitor="val/loss", enable_version_counter=False)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
-    callbacks = [keep, EarlyStopping("val/loss", patience=12), GradientCoordination()]
+    callbacks = [keep, EarlyStopping("val/loss", patience=12)]
     seed_everything(seed, verbose=False)
     Trainer(max_epochs=epochs, gradient_clip_val=1.0, callbacks=callbacks, default_root_dir=folder, **quiet).fit(
         model, cohort

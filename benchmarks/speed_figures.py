@@ -56,7 +56,8 @@ def markdown(result: dict) -> str:
         "# Speed and memory of the models",
         "",
         "One thread, float32, one patient with as many tokens of 1,024 features at 10x as at 20x, width 128. A training "
-        "step is forward, all losses, backward, gradient coordination and AdamW. CPU and wall seconds are minima over "
+        "step is forward, all losses, backward and AdamW; with all parts (deformable fusion, consistency, decorrelation), and "
+        "with the paper's fusion, gradient coordination as well. CPU and wall seconds are minima over "
         f"{result['rounds']} rounds (at 100,000 tokens at most 5) in which all took turns; ratios are of CPU seconds.",
         "",
         f"    {result['command']}",

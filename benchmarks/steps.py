@@ -24,8 +24,8 @@ Step = Callable[[Batch], float]
 """Takes a step on a batch and returns its loss."""
 
 
-def subspace_step(model: LightningModule) -> Step:
-    """A step of teacher or student: `training_step`, backward, the real coordination callback, AdamW.
+def subspace_step(model: LightningModule, coordinated: bool = False) -> Step:
+    """A step of teacher or student: `training_step`, backward, the real coordination callback if asked, AdamW.
 
     Without a running Trainer the modules log nothing and warn about it; the warning is silenced.
     """
@@ -39,7 +39,8 @@ def subspace_step(model: LightningModule) -> Step:
         optimizer.zero_grad()
         loss = model.training_step(batch, 0)
         loss.backward()
-        coordination.on_before_optimizer_step(trainer, model, optimizer)
+        if coordinated:
+            coordination.on_before_optimizer_step(trainer, model, optimizer)
         optimizer.step()
         return float(loss.detach())
 

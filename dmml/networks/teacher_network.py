@@ -13,7 +13,7 @@ from dmml.errors import InputError
 from dmml.networks.parts.output_parts import BySubspace, DeepParts
 from dmml.networks.subspace_network import SubspaceNetwork
 from dmml.nn.expression import ExpressionEncoder, MaskedEncoder
-from dmml.nn.fusion import DeformableFusion, Fusion, FusionOutput
+from dmml.nn.fusion import Fusion, FusionOutput, GatedPoolFusion
 from dmml.nn.projection import fork, program_embedding
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
@@ -23,7 +23,7 @@ class TeacherNetwork(SubspaceNetwork):
 
     Args:
         fusion: Class of the fusion, built as `fusion(width)` for every magnification and subspace; None =
-            `DeformableFusion`. If its output is the subspace's whole embedding (`Fusion.is_whole_embedding`, as
+            `GatedPoolFusion`. If its output is the subspace's whole embedding (`Fusion.is_whole_embedding`, as
             `PaperFusion`'s), nothing is added to it.
         expression_encoder: Class of the expression encoder, built as `expression_encoder(n_genes, width)` for every
             subspace; None = `ExpressionEncoder`. One with several gene tokens (`ProgramTokenEncoder`) needs a fusion
@@ -45,7 +45,7 @@ class TeacherNetwork(SubspaceNetwork):
         **shared: Any,
     ):
         super().__init__(**shared)
-        self._fusion_factory = DeformableFusion if fusion is None else fusion
+        self._fusion_factory = GatedPoolFusion if fusion is None else fusion
         self._encoder_factory = ExpressionEncoder if expression_encoder is None else expression_encoder
         self.expression_dropout, self.tissue_through_programs = expression_dropout, tissue_through_programs
 

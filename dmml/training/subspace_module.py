@@ -34,11 +34,13 @@ class SubspaceModule(BackboneModule, SubspaceNetwork):
         consistency: "expression", "attention" over parent tiles, "dev" (the paper's, on gene-to-tissue attention maps)
             or "released_dev" (the released code's form on the same maps). The last two need a fusion with such maps.
         consistency_weight: Weight of the inter-magnification consistency, λ of the paper's DEV loss, which the paper
-            does not give; 0 removes it.
+            does not give. Beside the programs, which both magnifications learn from the same measurements, it had no
+            effect (docs/results/ablation.md).
         program_weight: Weight of the term that ties predicted programs to measured ones. With the "expression" form and
             equal weights, the two terms together are `functional.consistency.expression_consistency`, except that the
             programs read from the fusion are tied to the measured ones, too.
-        decorrelation_weight: Weight of the decorrelation of the two embeddings.
+        decorrelation_weight: Weight of the decorrelation of the two embeddings; it had no effect beside the programs
+            either.
         init_from: Checkpoint whose weights the fit starts from: for fine-tuning, or a student pre-trained without a
             teacher.
         compile: Whether a fit compiles the parts that read tokens with `torch.compile`.
@@ -48,9 +50,9 @@ class SubspaceModule(BackboneModule, SubspaceNetwork):
     def __init__(
         self,
         consistency: str = "expression",
-        consistency_weight: float = 0.1,
+        consistency_weight: float = 0.0,
         program_weight: float = 4.0,
-        decorrelation_weight: float = 0.05,
+        decorrelation_weight: float = 0.0,
         init_from: str | None = None,
         compile: bool = False,
         **shared: Any,

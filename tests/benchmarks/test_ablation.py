@@ -184,3 +184,23 @@ def test_the_page_and_the_picture_show_the_parts(summary, tmp_path):
     assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
     draw({"families": {}}, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+
+
+@pytest.mark.parametrize("family", ["deep", "dmml"])
+def test_all_parts_are_compared_with_what_dmml_does_by_default(family):
+    from ablation_networks import ABLATED
+    from ablation_variants import ALL_PARTS, STUDENT, TEACHER
+
+    from dmml.training.student import SubspaceStudent
+    from dmml.training.teacher import SubspaceTeacher
+
+    for of, kind in {TEACHER: SubspaceTeacher, STUDENT: SubspaceStudent}.items():
+        reference = ABLATED[f"{family}_{of}"]
+        network = ABLATED[f"{family}_defaults" if of == TEACHER else f"{family}_student_defaults"]
+        assert network.coordination is None
+        assert reference.coordination is not None
+        defaults = kind().hparams
+        for argument, value in ALL_PARTS[of].items():
+            assert network.init_args[argument] == defaults[argument]
+            assert reference.init_args[argument] == value != defaults[argument]
+    assert ABLATED[f"{family}_student_defaults"].teacher == f"{family}_defaults"

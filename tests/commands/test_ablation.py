@@ -1,4 +1,4 @@
-"""One line of a config removes each contribution, and changes what is learned."""
+"""One line of a config adds or removes each contribution, and changes what is learned."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dmml.__main__ import main
 
 pytestmark = pytest.mark.slow
 
-REMOVED = {
+CHANGED = {
     "coordination": ("teacher", {"trainer": {"callbacks": []}}),
-    "consistency": ("teacher", {"model": {"consistency_weight": 0.0}}),
+    "consistency": ("teacher", {"model": {"consistency_weight": 0.1}}),
+    "deformable fusion": ("teacher", {"model": {"fusion": {"class_path": "DeformableFusion"}}}),
+    "distilled features": ("student", {"model": {"feature_weight": 0.3}}),
     "distillation": ("student", {"model": {"teacher": None}}),
     "aggregation": ("student", {"model": {"n_merged": None}}),
 }
@@ -38,15 +40,15 @@ def test_the_same_config_gives_the_same_weights(journey):
         assert torch.equal(value, again[name]), name
 
 
-@pytest.mark.parametrize("contribution", REMOVED)
-def test_removing_a_contribution_changes_the_result(journey, contribution):
-    kind, line = REMOVED[contribution]
-    without = fit(journey, f"without_{contribution}", kind, **line)
+@pytest.mark.parametrize("contribution", CHANGED)
+def test_adding_or_removing_a_contribution_changes_the_result(journey, contribution):
+    kind, line = CHANGED[contribution]
+    changed = fit(journey, f"changed_{contribution.replace(' ', '_')}", kind, **line)
     whole = weights(journey.best(kind))
     shared = [
         name
         for name in whole
-        if name in without and whole[name].shape == without[name].shape and name.startswith("heads")
+        if name in changed and whole[name].shape == changed[name].shape and name.startswith("heads")
     ]
     assert shared
-    assert any(not torch.equal(whole[name], without[name]) for name in shared)
+    assert any(not torch.equal(whole[name], changed[name]) for name in shared)

@@ -8,6 +8,7 @@ import torch
 from batches import DIM, GENES, make_batch
 from cohorts import data_of
 from lightning.pytorch import Trainer
+from models import ALL_PARTS, build
 
 from dmml.callbacks.coordination import GradientCoordination
 from dmml.errors import InputError
@@ -129,11 +130,9 @@ def test_coordination_in_the_shared_scope_is_refused_for_a_model_without_tissue(
 
 
 def plain_pair(tmp_path, **changes):
-    teacher = SubspaceTeacher(n_features=DIM, genes=GENES, task=survival(), width=16).eval()
-    student = SubspaceStudent(
-        n_features=DIM, task=survival(), width=16, teacher=by_hand(teacher, tmp_path / "t.ckpt"), **changes
-    )
-    return teacher, student
+    teacher = build("teacher")
+    arguments = ALL_PARTS["student"] | {"teacher": by_hand(teacher, tmp_path / "t.ckpt")} | changes
+    return teacher, SubspaceStudent(n_features=DIM, task=survival(), width=16, **arguments)
 
 
 def test_a_student_learns_from_a_plain_checkpoint_without_a_trainer(tmp_path):

@@ -24,7 +24,7 @@ from dmml.training.teacher import SubspaceTeacher
 from dmml.types import SUBSPACES
 
 PARTS = {"fusion": PaperFusion, "expression_encoder": ProgramTokenEncoder, "backbone": None}
-PAPER = PARTS | {"programs": PROGRAMS, "consistency": "dev"}
+PAPER = PARTS | {"programs": PROGRAMS, "consistency": "dev", "consistency_weight": 0.1, "decorrelation_weight": 0.05}
 
 
 def close(a, b, atol=1e-5):
@@ -326,7 +326,7 @@ def test_the_papers_teacher_is_fitted_and_tested_on_a_cohort(cohort, kind, tmp_p
     if kind == "classification":
         changes = {"outcome": {"label": "grade"}}
         task = Classification(combination="confidence")
-    model = SubspaceTeacher(**PARTS, task=task, width=16, consistency="dev")
+    model = SubspaceTeacher(**PARTS, task=task, width=16, consistency="dev", consistency_weight=1.0)
     rule = GradientCoordination(scope="classifier", rule="project", confidence="probability")
     trainer = quiet_trainer(tmp_path, max_epochs=2, callbacks=[rule])
     data = data_of(cohort, **changes)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from batches import DIM, make_batch
 from lightning.pytorch import __version__ as lightning_version
-from models import build, task_of
+from models import ALL_PARTS, build, task_of
 
 from dmml.networks.checkpoint_content import FORMAT, FORMAT_KEY
 from dmml.nn.standardised import set_feature_statistics
@@ -26,7 +26,8 @@ def model_of(request, tmp_path):
         teacher, path = build("teacher", kind), tmp_path / "teacher.ckpt"
         kept = {"state_dict": teacher.state_dict(), "hyper_parameters": dict(teacher.hparams)}
         torch.save(kept | {"pytorch-lightning_version": lightning_version, FORMAT_KEY: FORMAT}, path)
-        student = SubspaceStudent(n_features=DIM, teacher=str(path), width=16, task=task_of(kind), **changes)
+        arguments = ALL_PARTS["student"] | {"teacher": str(path), "task": task_of(kind)} | changes
+        student = SubspaceStudent(n_features=DIM, width=16, **arguments)
         student.setup("fit")
         return student.eval()
 
