@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from dmml._version import __version__
@@ -21,25 +20,22 @@ from dmml.errors import InputError
 from dmml.experiment.load_model import CheckpointModel, load_encoder_of, load_model, stain_normalization_of
 from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import Answer, plain, read_answer
+from dmml.experiment.predict_slide.encoded_ahead import EncodedAhead, EncodedCase, Progress, encode_case
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_scales
 from dmml.experiment.predict_slide.threads import threads_for
 from dmml.experiment.predict_slide.tile_choice import TileChoice, check_options, choose_tiles
 from dmml.experiment.run_folder import now
 from dmml.slides.slide_error import SlideError
-from dmml.slides.tokens import tokens_of_slide
 from dmml.store.encoder_identity import STAINS
 
 if TYPE_CHECKING:
     from dmml.experiment.predict_slide.maps import Thumbnail
     from dmml.slides.encoders.encoder import Encoder
-    from dmml.slides.stains.stains import StainNormalization
     from dmml.store import SlideFeatures
     from dmml.types import Batch, SubspaceOutput
 
 TILES = "tiles.csv"
 """Table of the tiles and their clusters, for a model with prototypes"""
-Progress = Callable[[str, int, int], None]
-"""Called with (slide, encoded tiles, all tiles of the slide)"""
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ def predict_slides(
         tissue: Method that finds tissue, `colour` or `module:function`; None = as in training.
         min_tissue: Smallest share of tissue of a tile that is read; None = as in training.
         command: The typed command, for the record.
-        progress: Called while a slide is encoded.
+        progress: Called while a slide is encoded, in another thread.
         done: Called with every answer as soon as it is written.
 
     Returns:
@@ -126,14 +122,16 @@ def predict_slides(
     encoder = load_encoder_of(model, weights)
     stains = stain_normalization_of(model)
     answers, failures = [], []
-    for case in cases:
-        try:
-            answers.append(_predict(case, model, encoder, tiles, stains, mpp, command, progress))
-        except SlideError as error:
-            failures.append(str(error))
-            continue
-        if done:
-            done(answers[-1])
+    encode = partial(encode_case, model=model, encoder=encoder, tiles=tiles, stains=stains, mpp=mpp)
+    with EncodedAhead(cases, encode, progress) as encoded_cases:
+        for case, encoded in encoded_cases:
+            try:
+                answers.append(_predict(case, encoded.result(), model, encoder, tiles, command))
+            except SlideError as error:
+                failures.append(str(error))
+                continue
+            if done:
+                done(answers[-1])
     if failures:
         others = f"; {len(failures) - 1} more could not be predicted" if len(failures) > 1 else ""
         written = f"; the predictions of the other {len(answers)} of {len(cases)} are in {out}" if answers else ""
@@ -142,38 +140,13 @@ def predict_slides(
 
 
 def _predict(
-    case: Case,
-    model: CheckpointModel,
-    encoder: Encoder,
-    tiles: TileChoice,
-    stains: StainNormalization | None,
-    mpp: float | None,
-    command: str,
-    progress: Progress | None,
+    case: Case, encoded: EncodedCase, model: CheckpointModel, encoder: Encoder, tiles: TileChoice, command: str
 ) -> SlidePrediction:
-    from dmml.experiment.predict_slide.maps import Thumbnail
-
-    encoded, thumbnails, sources = {}, [], []
-    for path in case.slides:
-        report_progress = None if progress is None else partial(progress, path.stem)
-        bags, thumbnail, attributes = tokens_of_slide(
-            path,
-            encoder,
-            mpp,
-            model.module.magnifications,
-            progress=report_progress,
-            tissue=tiles.tissue,
-            min_tissue=tiles.min_tissue,
-            stain_normalization=stains,
-        )
-        encoded[path.stem] = bags
-        thumbnails.append(Thumbnail(path.stem, np.ascontiguousarray(thumbnail[..., :3]), attributes["thumbnail_mpp"]))
-        sources.append({"slide_id": path.stem, **attributes})
-    batch = _batch(case.name, encoded, model.module.magnifications)
+    batch = _batch(case.name, encoded.bags, model.module.magnifications)
     with threads_for(batch):
         answer, output = read_answer(model.module, batch)
-    record = _record(case, model, encoder, tiles, answer, sources, command)
-    _write(case.folder, answer, record, thumbnails, batch, output)
+    record = _record(case, model, encoder, tiles, answer, encoded.sources, command)
+    _write(case.folder, answer, record, encoded.thumbnails, batch, output)
     return SlidePrediction(case.folder, answer, record)
 
 
