@@ -59,7 +59,6 @@ ALL_PARTS = {
     STUDENT: {
         "consistency_weight": 0.1,
         "decorrelation_weight": 0.05,
-        "feature_weight": 0.3,
         "teacher_program_weight": 0.3,
     },
 }
@@ -151,7 +150,7 @@ DMML_PARTS = {
         REPLACED,
         STUDENT,
         (SHARED, FEW, HIDDEN, RARE, INTERACTION),
-        {**_NO_WEIGHTS, "feature_weight": 0.0, "teacher_program_weight": 0.0},
+        {**_NO_WEIGHTS, "teacher_program_weight": 0.0},
         {"coordination": None},
         taught_by="defaults",
     ),

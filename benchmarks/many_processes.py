@@ -195,7 +195,6 @@ def model_of(case: Case, out: Path) -> SubspaceTeacher | SubspaceStudent:
         model: SubspaceTeacher | SubspaceStudent = SubspaceStudent(
             width=16,
             teacher=str(out / "teacher.ckpt"),
-            feature_weight=0.3,
             teacher_program_weight=0.3,
             **parts,
         )

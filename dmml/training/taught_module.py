@@ -45,11 +45,11 @@ class TaughtModule(SubspaceModule):
         soften_student: Whether the student's predictions are softened as well, and the divergence is multiplied by T²;
             false softens the teacher alone, without T² (eq. 13 of the paper).
         prediction_weight: Weight of the softened divergence from the teacher's predictions.
-        feature_weight: Weight of the distance to the teacher's embeddings. Beside its predictions, neither these nor its
-            programs had an effect (docs/results/ablation.md).
+        feature_weight: Weight of the distance to the teacher's embeddings.
         feature_distance: "direction" compares the embeddings after layer norm, subspace by subspace; "squared" is
             ‖X̂ − X‖² of a magnification's joined embeddings [X^T; X^E] (eq. 14 of the paper).
-        teacher_program_weight: Weight of the distance to the teacher's predicted programs.
+        teacher_program_weight: Weight of the distance to the teacher's predicted programs. Beside the measured ones,
+            which a student learns as well, they had no effect (docs/results/ablation.md).
         shared: Arguments of `SubspaceModule` and `FittedModule`.
 
     Raises:
@@ -63,7 +63,7 @@ class TaughtModule(SubspaceModule):
         temperature: float = 2.0,
         soften_student: bool = True,
         prediction_weight: float = 1.0,
-        feature_weight: float = 0.0,
+        feature_weight: float = 0.3,
         feature_distance: str = "direction",
         teacher_program_weight: float = 0.0,
         **shared: Any,

@@ -13,7 +13,7 @@ CHANGED = {
     "coordination": ("teacher", {"trainer": {"callbacks": []}}),
     "consistency": ("teacher", {"model": {"consistency_weight": 0.1}}),
     "deformable fusion": ("teacher", {"model": {"fusion": {"class_path": "DeformableFusion"}}}),
-    "distilled features": ("student", {"model": {"feature_weight": 0.3}}),
+    "distilled features": ("student", {"model": {"feature_weight": 0.0}}),
     "distillation": ("student", {"model": {"teacher": None}}),
     "aggregation": ("student", {"model": {"n_merged": None}}),
 }

@@ -14,7 +14,7 @@ PROGRAMS = {
 WEIGHTS = {"consistency_weight": 0.1, "decorrelation_weight": 0.05}
 ALL_PARTS = {
     "teacher": {"fusion": DeformableFusion, **WEIGHTS},
-    "student": {"feature_weight": 0.3, "teacher_program_weight": 0.3, **WEIGHTS},
+    "student": {"teacher_program_weight": 0.3, **WEIGHTS},
 }
 
 
