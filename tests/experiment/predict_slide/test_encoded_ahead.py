@@ -78,9 +78,13 @@ def test_leaving_early_ends_the_work_after_the_present_batch(cases):
             raise
         return encoded_as(case)
 
-    with pytest.raises(KeyboardInterrupt), EncodedAhead(cases, encode, None) as ahead:
-        for _ in ahead:
-            raise KeyboardInterrupt
+    def interrupted():
+        with EncodedAhead(cases, encode, None) as ahead:
+            for _ in ahead:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert ended.is_set() or not batches
     assert len(batches) < 10_000_000
 
