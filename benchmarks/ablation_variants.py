@@ -127,6 +127,9 @@ DMML_PARTS = {
     "student_no_teacher_programs": Variant(
         "distilled programs", REMOVED, STUDENT, (SHARED, FEW, HIDDEN), {"teacher_program_weight": 0.0}
     ),
+    "student_no_decorrelation": Variant(
+        "decorrelation of the subspaces", REMOVED, STUDENT, (SHARED, FEW), {"decorrelation_weight": 0.0}
+    ),
     # Not with many tokens: attention among all of them takes minutes an epoch, which is what aggregation is for.
     "student_no_aggregation": Variant("token aggregation", REMOVED, STUDENT, (RARE, INTERACTION), {"n_merged": None}),
     "student_one_merged": Variant("K = 8, not 1", REPLACED, STUDENT, (RARE, MANY), {"n_merged": 1}),
