@@ -10,7 +10,7 @@ with --cells also on another machine. Writes `ablation.json`, `ablation.md` and 
     python benchmarks/ablation.py --families paper --scenes shared
     python benchmarks/ablation.py --redo paper_teacher               # after a change to it; its students follow
     python benchmarks/ablation.py --page-only                        # the page of the results kept so far
-    python benchmarks/ablation.py --cells docs/results/ablation_cells.zip    # continues from the results of the file
+    python benchmarks/ablation.py --cells results.zip               # continues from the results of the file
     python benchmarks/ablation.py --quick                            # a test run of a minute, without meaning
 """
 

@@ -20,7 +20,9 @@ from dmml.evaluation.plots.style import INK, MUTED
 
 LARGEST = 0.05
 """Difference of concordance at which the colours end"""
-_ROW, _COLUMN, _LABELS = 0.27, 0.85, 4.2
+_DARK = 0.6 * LARGEST
+"""Difference from which a purple cell is too dark for dark text"""
+_ROW, _COLUMN, _LABELS = 0.27, 0.85, 4.4
 """Inches of a row, a column, and the labels of the rows"""
 
 
@@ -71,13 +73,14 @@ def _panel(ax: Axes, title: str, rows: dict[str, dict[str, Any]], scenes: list[t
             if row["kind"] != CONTROL:
                 mark = " ★" if contributes(comparison) else " ▼" if harms(comparison) else ""
             weight = "bold" if clear else "normal"
+            colour = "white" if comparison["estimate"] > _DARK else INK
             text = f"{comparison['estimate']:+.3f}{mark}"
-            ax.text(j, i, text, ha="center", va="center", fontsize=7, color=INK, fontweight=weight)
+            ax.text(j, i, text, ha="center", va="center", fontsize=7, color=colour, fontweight=weight)
             if comparison["named"]:
                 ax.add_patch(Rectangle((j - 0.48, i - 0.46), 0.96, 0.92, fill=False, edgecolor=INK, linewidth=0.8))
     ax.imshow(values, cmap="PuOr", vmin=-LARGEST, vmax=LARGEST, aspect="auto", alpha=0.75)
     labels = [f"{row['of']}: {row['part'].replace('`', '')}" for row in rows.values()]
-    ax.set_yticks(range(len(rows)), [label if len(label) < 62 else label[:60] + " …" for label in labels], fontsize=7)
+    ax.set_yticks(range(len(rows)), [label if len(label) < 72 else label[:70] + " …" for label in labels], fontsize=7)
     ax.set_xticks([])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)

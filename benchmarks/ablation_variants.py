@@ -95,7 +95,7 @@ DMML_PARTS = {
         {"fusion": part_class("dmml.nn.fusion.GatedPoolFusion")},
     ),
     "defaults": Variant(
-        "all of these parts, not only those that are dmml's defaults",
+        "all of these parts, not dmml's defaults alone",
         REPLACED,
         TEACHER,
         (SHARED, FEW, OPPOSED, TISSUE, ONE, RARE, INTERACTION),
@@ -149,7 +149,7 @@ DMML_PARTS = {
         {"aggregator": part_class("dmml.nn.paper.aggregator.PrototypeAggregator"), "n_merged": 2},
     ),
     "student_defaults": Variant(
-        "all of these parts, of teacher and student, not only those that are dmml's defaults",
+        "all of these parts, not dmml's defaults alone, in teacher and student",
         REPLACED,
         STUDENT,
         (SHARED, FEW, HIDDEN, RARE, INTERACTION),
