@@ -10,7 +10,7 @@ from batches import DIM, make_batch, one_patient
 from cohorts import data_of
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from models import build
+from models import ALL_PARTS, build
 
 from dmml.callbacks.resumable import Resumable
 from dmml.errors import InputError
@@ -72,7 +72,7 @@ def by_hand(model, path):
 
 def student(teacher_path, **changes):
     torch.manual_seed(1)
-    return Counting(width=16, teacher=teacher_path, **changes)
+    return Counting(width=16, teacher=teacher_path, **ALL_PARTS["student"] | changes)
 
 
 @pytest.mark.slow
