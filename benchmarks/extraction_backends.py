@@ -94,6 +94,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     rows: list[dict] = []
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
     if args.out and (args.out / "extraction_backends.json").is_file():
         rows = json.loads((args.out / "extraction_backends.json").read_text())
     with tempfile.TemporaryDirectory() as name:
