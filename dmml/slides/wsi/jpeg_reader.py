@@ -25,39 +25,30 @@ _WHOLE_PX = 1e-6
 class JpegReader:
     """An open slide whose tiles are decoded directly wherever this gives OpenSlide's pixels, bit for bit.
 
-    Of each level, three tiles are first decoded in both ways; if they differ in any pixel, OpenSlide reads the level.
+    Of each level, two tiles are first decoded in both ways; if they differ in any pixel, OpenSlide reads the level.
     It also reads tiles that are left out or damaged, whose decoder it reports, and positions between pixels.
 
     Args:
         handle: The slide, opened by OpenSlide.
         path: The same file.
+
+    Attributes:
+        dimensions: (width, height) in pixels.
+        level_dimensions: (width, height) of every level, the finest first.
+        level_downsamples: How many times smaller each level is than the finest.
+        properties: What the file states about itself.
     """
 
     def __init__(self, handle: openslide.OpenSlide, path: Path):
         self._handle, self._path = handle, path
+        # OpenSlide asks its library anew at every access.
+        self.dimensions: tuple[int, int] = handle.dimensions
+        self.level_dimensions: Sequence[tuple[int, int]] = handle.level_dimensions
+        self.level_downsamples: Sequence[float] = handle.level_downsamples
+        self.properties: Mapping[str, str] = handle.properties
         self._file = open(path, "rb")
         self._levels: dict[int, JpegLevel | None] = {}
         self._tiles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
-
-    @property
-    def dimensions(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
-        return self._handle.dimensions
-
-    @property
-    def level_dimensions(self) -> Sequence[tuple[int, int]]:
-        """(width, height) of every level, the finest first."""
-        return self._handle.level_dimensions
-
-    @property
-    def level_downsamples(self) -> Sequence[float]:
-        """How many times smaller each level is than the finest."""
-        return self._handle.level_downsamples
-
-    @property
-    def properties(self) -> Mapping[str, str]:
-        """What the file states about itself."""
-        return self._handle.properties
 
     def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
         """Read pixels of a level as RGB or RGBA; `location` is in pixels of the finest level."""
@@ -145,6 +136,5 @@ class JpegReader:
 
 
 def _sample(tiles: JpegLevel) -> list[int]:
-    """Indices of the tile with the most detail, the middle one and the last."""
-    n = math.prod(tiles.grid)
-    return sorted({int(tiles.lengths.argmax()), (tiles.grid[1] // 2) * tiles.grid[0] + tiles.grid[0] // 2, n - 1})
+    """Indices of the tile with the most detail and of the last one, which may extend beyond the slide."""
+    return sorted({int(tiles.lengths.argmax()), math.prod(tiles.grid) - 1})

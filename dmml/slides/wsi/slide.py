@@ -255,7 +255,7 @@ class Slide:
         position = (left + corner[0] / ratio - x, top + corner[1] / ratio - y)
         opaque = region.mode == "RGB" or region.getchannel("A").getextrema()[0] == 255
         if opaque and inside == (width, height):
-            return region.convert("RGB"), position
+            return region if region.mode == "RGB" else region.convert("RGB"), position
         white = Image.new("RGB", (width, height), "white")
         white.paste(region, (x - left, y - top), mask=None if opaque else region.getchannel("A"))
         return white, position
