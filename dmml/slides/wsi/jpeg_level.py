@@ -17,6 +17,8 @@ _START, _END = b"\xff\xd8", b"\xff\xd9"
 _STORED_AS_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64" + bytes(5)
 """A marker by which decoders take three channels for red, green and blue, which otherwise only the TIFF states"""
 _MAX_TILE_PX = 2048**2
+_MAX_BYTES_PER_PX = 8
+"""More than JPEG needs for noise; a longer tile is damaged"""
 
 
 class JpegLevel:
@@ -52,10 +54,13 @@ class JpegLevel:
 
     def decode(self, file: BinaryIO, index: int) -> np.ndarray | None:
         """Decode a tile to (tile height, tile width, 3) uint8; None if it is left out or damaged in any way."""
+        length = int(self.lengths[index])
+        if not 0 < length <= _MAX_BYTES_PER_PX * self.tile[0] * self.tile[1] + len(self._beginning):
+            return None
         file.seek(int(self._offsets[index]))
-        data = self._beginning + file.read(int(self.lengths[index])).removeprefix(_START)
+        data = self._beginning + file.read(length).removeprefix(_START)
         try:
-            # The header is looked at first, so that a damaged one does not ask for gigabytes.
+            # The header is looked at first: like a damaged length, it might ask for gigabytes.
             if simplejpeg.decode_jpeg_header(data)[:2] != self.tile[::-1]:
                 return None
             pixels: np.ndarray = simplejpeg.decode_jpeg(data)

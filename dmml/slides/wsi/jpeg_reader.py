@@ -12,7 +12,7 @@ import openslide
 from PIL import Image
 
 from dmml.slides.wsi.jpeg_level import JpegLevel
-from dmml.slides.wsi.tiff_pages import read_pages
+from dmml.slides.wsi.tiff_pages import Page, read_pages
 
 VENDORS = ("generic-tiff", "aperio")
 """OpenSlide's names of formats in which a level is a page of a TIFF and its tiles lie edge to edge"""
@@ -47,6 +47,7 @@ class JpegReader:
         self.level_downsamples: Sequence[float] = handle.level_downsamples
         self.properties: Mapping[str, str] = handle.properties
         self._file = open(path, "rb")
+        self._pages: list[Page] | None = None
         self._levels: dict[int, JpegLevel | None] = {}
         self._tiles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
 
@@ -104,10 +105,12 @@ class JpegReader:
         size, ratio = self.level_dimensions[level], self.level_downsamples[level]
         if ratio != round(ratio):
             return None
-        try:
-            pages = [page for page in read_pages(self._path) if page.is_tiled and page.size == size]
-        except (ValueError, OSError):
-            return None
+        if self._pages is None:
+            try:
+                self._pages = read_pages(self._path)
+            except (ValueError, OSError):
+                self._pages = []
+        pages = [page for page in self._pages if page.is_tiled and page.size == size]
         if len(pages) != 1 or not JpegLevel.is_readable(pages[0]):
             return None
         tiles = JpegLevel(pages[0])
@@ -116,6 +119,7 @@ class JpegReader:
     def _agrees(self, level: int, tiles: JpegLevel, indices: Iterable[int]) -> bool:
         """Whether OpenSlide shows the same pixels in some tiles, all of them opaque."""
         ratio, (width, height) = self.level_downsamples[level], self.level_dimensions[level]
+        n_compared = 0
         # A handle of its own, because a failure makes a handle unusable.
         with openslide.OpenSlide(self._path) as other:
             for index in indices:
@@ -132,7 +136,8 @@ class JpegReader:
                     return False
                 if (region[..., 3] != 255).any() or not np.array_equal(region[..., :3], pixels[: size[1], : size[0]]):
                     return False
-        return True
+                n_compared += 1
+        return n_compared > 0
 
 
 def _sample(tiles: JpegLevel) -> list[int]:

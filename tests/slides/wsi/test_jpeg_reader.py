@@ -140,6 +140,24 @@ def test_a_damaged_header_does_not_ask_for_memory(picture, tmp_path):
         assert level.decode(file, 1) is not None
 
 
+def test_a_level_of_which_no_sample_can_be_compared_is_left_to_openslide(picture, tmp_path, monkeypatch):
+    path = write_slide(tmp_path / "slide.tif", picture, levels=(1,))
+    reader, _ = open_both(path)
+    monkeypatch.setattr(JpegLevel, "decode", lambda self, file, index: None)
+    assert reader._checked_level(0) is None
+
+
+def test_a_damaged_length_does_not_ask_for_memory(picture, tmp_path):
+    path = write_slide(tmp_path / "slide.tif", picture, levels=(1,))
+    level = JpegLevel(read_pages(path)[0])
+    level.lengths = level.lengths.copy()
+    level.lengths[:2] = (2**31, 0)
+    with open(path, "rb") as file:
+        assert level.decode(file, 0) is None
+        assert level.decode(file, 1) is None
+        assert level.decode(file, 2) is not None
+
+
 def test_what_is_kept_of_decoded_tiles_is_limited(picture, tmp_path, monkeypatch):
     path = write_slide(tmp_path / "slide.tif", picture, levels=(1,), tile=64)
     monkeypatch.setattr("dmml.slides.wsi.jpeg_reader._CACHE_BYTES", 5 * 64 * 64 * 3)
