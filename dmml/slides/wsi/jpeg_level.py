@@ -9,9 +9,10 @@ import numpy as np
 import simplejpeg
 
 from dmml.slides.wsi.tiff_pages import Page
+from dmml.slides.wsi.tiled_page import TiledPage
 
 _BITS, _COMPRESSION, _COLOURS, _CHANNELS, _PLANES = 258, 259, 262, 277, 284
-_WIDTH, _HEIGHT, _OFFSETS, _LENGTHS, _TABLES = 322, 323, 324, 325, 347
+_WIDTH, _HEIGHT, _TABLES = 322, 323, 347
 _JPEG, _RGB, _YCBCR = 7, 2, 6
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _STORED_AS_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64" + bytes(5)
@@ -21,7 +22,7 @@ _MAX_BYTES_PER_PX = 8
 """More than JPEG needs for noise; a longer tile is damaged"""
 
 
-class JpegLevel:
+class JpegLevel(TiledPage):
     """The tiles of a page, which are JPEG pictures in colour.
 
     Args:
@@ -29,14 +30,9 @@ class JpegLevel:
     """
 
     def __init__(self, page: Page):
-        tags = page.tags
-        self.tile = (int(tags[_WIDTH]), int(tags[_HEIGHT]))
-        self.grid = (math.ceil(page.size[0] / self.tile[0]), math.ceil(page.size[1] / self.tile[1]))
-        self._offsets, self.lengths = (
-            np.atleast_1d(tags.get(tag, ())).astype(np.int64) for tag in (_OFFSETS, _LENGTHS)
-        )
-        tables = bytes(tags.get(_TABLES, _START + _END))
-        colours = _STORED_AS_RGB if tags.get(_COLOURS) == _RGB else b""
+        super().__init__(page)
+        tables = bytes(page.tags.get(_TABLES, _START + _END))
+        colours = _STORED_AS_RGB if page.tags.get(_COLOURS) == _RGB else b""
         self._beginning = _START + colours + tables.removeprefix(_START).removesuffix(_END)
 
     @staticmethod
@@ -50,14 +46,14 @@ class JpegLevel:
         if not 0 < int(tags[_WIDTH]) * int(tags.get(_HEIGHT, 0)) <= _MAX_TILE_PX:
             return False
         level = JpegLevel(page)
-        return len(level._offsets) == len(level.lengths) == math.prod(level.grid)
+        return len(level.offsets) == len(level.lengths) == math.prod(level.grid)
 
     def decode(self, file: BinaryIO, index: int) -> np.ndarray | None:
         """Decode a tile to (tile height, tile width, 3) uint8; None if it is left out or damaged in any way."""
         length = int(self.lengths[index])
         if not 0 < length <= _MAX_BYTES_PER_PX * self.tile[0] * self.tile[1] + len(self._beginning):
             return None
-        file.seek(int(self._offsets[index]))
+        file.seek(int(self.offsets[index]))
         data = self._beginning + file.read(length).removeprefix(_START)
         try:
             # The header is looked at first: like a damaged length, it might ask for gigabytes.

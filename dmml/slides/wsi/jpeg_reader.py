@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,10 @@ from PIL import Image
 
 from dmml.slides.wsi.jpeg_level import JpegLevel
 from dmml.slides.wsi.tiff_pages import Page, read_pages
+from dmml.slides.wsi.tiled_page import TileCache
 
 VENDORS = ("generic-tiff", "aperio")
 """OpenSlide's names of formats in which a level is a page of a TIFF and its tiles lie edge to edge"""
-_CACHE_BYTES = 32 * 2**20
-"""As much as OpenSlide keeps of decoded tiles; 10 megapixels"""
 _WHOLE_PX = 1e-6
 """Fraction of a pixel by which a position may deviate from a whole pixel, by rounding"""
 
@@ -49,7 +48,7 @@ class JpegReader:
         self._file = open(path, "rb")
         self._pages: list[Page] | None = None
         self._levels: dict[int, JpegLevel | None] = {}
-        self._tiles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._tiles: TileCache[np.ndarray] = TileCache()
 
     def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
         """Read pixels of a level as RGB or RGBA; `location` is in pixels of the finest level."""
@@ -75,30 +74,15 @@ class JpegReader:
             self._levels[level] = self._checked_level(level)
         if (tiles := self._levels[level]) is None:
             return None
-        across, down = tiles.tile
         picture = np.empty((size[1], size[0], 3), np.uint8)
-        for row in range(top // down, -(-bottom // down)):
-            for column in range(left // across, -(-right // across)):
-                tile = self._tile(level, tiles, row * tiles.grid[0] + column)
-                if tile is None:
-                    return None
-                x, y = column * across, row * down
-                part = tile[max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
-                y, x = max(y - top, 0), max(x - left, 0)
-                picture[y : y + part.shape[0], x : x + part.shape[1]] = part
-        return picture
-
-    def _tile(self, level: int, tiles: JpegLevel, index: int) -> np.ndarray | None:
-        """Return a decoded tile, which is kept for a while, since neighbouring regions share it."""
-        if (level, index) not in self._tiles:
-            pixels = tiles.decode(self._file, index)
-            if pixels is None:
+        for index, x, y in tiles.tiles_in(left, top, *size):
+            tile = self._tiles.get((level, index), tiles, partial(tiles.decode, self._file, index))
+            if tile is None:
                 return None
-            self._tiles[level, index] = pixels
-            while len(self._tiles) > 1 and len(self._tiles) * pixels.nbytes > _CACHE_BYTES:
-                self._tiles.popitem(last=False)
-        self._tiles.move_to_end((level, index))
-        return self._tiles[level, index]
+            part = tile[max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
+            y, x = max(y - top, 0), max(x - left, 0)
+            picture[y : y + part.shape[0], x : x + part.shape[1]] = part
+        return picture
 
     def _checked_level(self, level: int) -> JpegLevel | None:
         """Return the tiles of a level; None if they cannot be decoded directly with OpenSlide's result."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from dmml.slides.wsi.levels import ratio_of
-from dmml.slides.wsi.plain_image import MAX_PLAIN_PX
 from dmml.slides.wsi.tiff_pages import Page
+from dmml.slides.wsi.tiled_page import TileCache, TiledPage
 
 _DECODING_TAGS = (258, 259, 262, 266, 277, 284, 317, 320, 338, 339, 347, 529, 530, 532)
 """Tags that are needed to decode a tile: bits, compression, colours, planes, predictor, tables"""
@@ -25,7 +25,6 @@ _BITS, _SAMPLE_FORMAT = 258, 339
 _LIBTIFF_METHODS = (1, 5, 7, 8, 32773, 32946, 50000)
 """None, LZW, JPEG, deflate (two numbers), PackBits, Zstandard"""
 _JPEG_2000_YCBCR, _JPEG_2000 = 33003, (33003, 33005, 34712)
-_CACHE_BYTES = 32 * 2**20
 
 
 class TiffPageReader:
@@ -45,7 +44,7 @@ class TiffPageReader:
         self._levels = [_Tiled(page) for page in (slide, *sorted(smaller, key=lambda page: -page.pixels))]
         self._levels[0].check(path)
         self._file = open(path, "rb")
-        self._cache: OrderedDict[tuple[int, int], Image.Image] = OrderedDict()
+        self._tiles: TileCache[Image.Image] = TileCache()
         self.dimensions = slide.size
         self.properties: dict[str, str] = {}
         self.level_dimensions = tuple(level.size for level in self._levels)
@@ -58,46 +57,27 @@ class TiffPageReader:
         left, top = (round(corner / self.level_downsamples[level]) for corner in location)
         picture = Image.new("RGB", size, "white")
         tiled = self._levels[level]
-        for row in range(top // tiled.tile[1], math.ceil((top + size[1]) / tiled.tile[1])):
-            for column in range(left // tiled.tile[0], math.ceil((left + size[0]) / tiled.tile[0])):
-                if (tile := self._tile(level, column, row)) is not None:
-                    picture.paste(tile, (column * tiled.tile[0] - left, row * tiled.tile[1] - top))
+        for index, x, y in tiled.tiles_in(left, top, *size):
+            tile = self._tiles.get((level, index), tiled, partial(tiled.decode, self._file, index))
+            if tile is not None:
+                picture.paste(tile, (x - left, y - top))
         return picture
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-        self._cache.clear()
-
-    def _tile(self, level: int, column: int, row: int) -> Image.Image | None:
-        tiled = self._levels[level]
-        if not (0 <= column < tiled.grid[0] and 0 <= row < tiled.grid[1]):
-            return None
-        index = row * tiled.grid[0] + column
-        if (level, index) not in self._cache:
-            pieces = tiled.pieces(self._file, index)
-            if pieces is None:
-                return None
-            self._cache[level, index] = tiled.decode(pieces)
-            while len(self._cache) * tiled.tile[0] * tiled.tile[1] * 3 > _CACHE_BYTES and len(self._cache) > 1:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end((level, index))
-        return self._cache[level, index]
+        self._tiles.clear()
 
 
-class _Tiled:
-    """The arrangement of tiles of one page, and the decoding of each."""
+class _Tiled(TiledPage):
+    """The tiles of one page, and the decoding of each."""
 
     def __init__(self, page: Page):
+        super().__init__(page)
         tags = page.tags
         self.page, self.size = page, page.size
-        self.tile = (int(tags[_WIDTH]), int(tags[_HEIGHT]))
-        if min(self.tile) < 1 or math.prod(self.tile) > MAX_PLAIN_PX:
-            raise ValueError(f"{page} has tiles of {self.tile[0]} × {self.tile[1]} px")
-        self.grid = (math.ceil(self.size[0] / self.tile[0]), math.ceil(self.size[1] / self.tile[1]))
         self._channels = int(tags.get(_SAMPLES, 1))
         self._planes = self._channels if tags.get(_PLANES) == 2 else 1
-        self._offsets, self._lengths = (np.atleast_1d(tags.get(tag, ())).astype(np.int64) for tag in (_OFFSETS, _SIZES))
         self._compression = int(tags.get(_COMPRESSION, 1))
 
     def check(self, path: Path) -> None:
@@ -114,24 +94,27 @@ class _Tiled:
         if self._channels not in (1, 3, 4):
             raise ValueError(f"it has {self._channels} channels; a slide has red, green and blue")
         expected = math.prod(self.grid) * self._planes
-        if not len(self._offsets) == len(self._lengths) == expected:
-            raise ValueError(f"it lists {len(self._offsets)} tiles instead of {expected}")
-        if int((self._offsets + self._lengths).max(initial=0)) > path.stat().st_size:
+        if not len(self.offsets) == len(self.lengths) == expected:
+            raise ValueError(f"it lists {len(self.offsets)} tiles instead of {expected}")
+        if int((self.offsets + self.lengths).max(initial=0)) > path.stat().st_size:
             raise ValueError("it ends before its data")
 
-    def pieces(self, file: io.BufferedReader, index: int) -> list[bytes] | None:
+    def _pieces(self, file: io.BufferedReader, index: int) -> list[bytes] | None:
         """Read the compressed bytes of a tile, one piece per plane; None if the file leaves the tile out."""
         numbers = range(index, index + self._planes * math.prod(self.grid), math.prod(self.grid))
-        if not all(self._lengths[number] for number in numbers):
+        if not all(self.lengths[number] for number in numbers):
             return None
         pieces = []
         for number in numbers:
-            file.seek(int(self._offsets[number]))
-            pieces.append(file.read(int(self._lengths[number])))
+            file.seek(int(self.offsets[number]))
+            pieces.append(file.read(int(self.lengths[number])))
         return pieces
 
-    def decode(self, pieces: list[bytes]) -> Image.Image:
-        """Decode a whole tile to RGB; the caller crops it at the edge of the page."""
+    def decode(self, file: io.BufferedReader, index: int) -> Image.Image | None:
+        """Decode a whole tile to RGB, which the caller crops at the edge of the page; None if the file leaves it out."""
+        pieces = self._pieces(file, index)
+        if pieces is None:
+            return None
         if self._compression in _JPEG_2000:
             picture: Image.Image = Image.open(io.BytesIO(pieces[0]))
             if self._compression == _JPEG_2000_YCBCR:

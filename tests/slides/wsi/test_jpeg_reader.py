@@ -132,7 +132,7 @@ def test_a_damaged_header_does_not_ask_for_memory(picture, tmp_path):
     page = read_pages(path)[0]
     level = JpegLevel(page)
     content = bytearray(path.read_bytes())
-    frame = content.index(b"\xff\xc0", int(level._offsets[0]))
+    frame = content.index(b"\xff\xc0", int(level.offsets[0]))
     content[frame + 5 : frame + 9] = b"\xff\xdc\xff\xdc"  # height and width
     path.write_bytes(content)
     with open(path, "rb") as file:
@@ -160,7 +160,7 @@ def test_a_damaged_length_does_not_ask_for_memory(picture, tmp_path):
 
 def test_what_is_kept_of_decoded_tiles_is_limited(picture, tmp_path, monkeypatch):
     path = write_slide(tmp_path / "slide.tif", picture, levels=(1,), tile=64)
-    monkeypatch.setattr("dmml.slides.wsi.jpeg_reader._CACHE_BYTES", 5 * 64 * 64 * 3)
+    monkeypatch.setattr("dmml.slides.wsi.tiled_page._CACHE_BYTES", 5 * 64 * 64 * 3)
     reader, reference = open_both(path)
     size = reference.dimensions
     assert np.array_equal(
