@@ -137,7 +137,7 @@ def _evaluate(plan: CrossvalPlan, results: Mapping[str, Sequence[FoldResult]]) -
 
 
 def _outlying(metric: str, results: Mapping[str, Sequence[FoldResult]]) -> list[dict[str, Any]]:
-    """List outlying folds of the models; joined models are left out, since theirs follow from their parts."""
+    """List outlying folds of the models; joined models are left out, since their outlying folds follow from those of their parts."""
     return [
         {"model": name, **fold}
         for name, folds in results.items()
