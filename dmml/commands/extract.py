@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmml.commands.renamed_options import reject_old_name
-from dmml.usable_cores import usable_cores
 
 if TYPE_CHECKING:
     from dmml.slides.extraction.estimate import Estimate
@@ -103,7 +102,10 @@ def _add_running_options(parser: argparse.ArgumentParser) -> None:
     """Declare which slides are extracted, by how many processes, and what happens to failures."""
     running = parser.add_argument_group("running")
     running.add_argument(
-        "--readers", type=int, metavar="N", help="processes that read slides (default: one per four cores, at most 8)"
+        "--readers",
+        type=int,
+        metavar="N",
+        help="processes that read slides (default: one per four cores, and more while the encoder waits for pixels)",
     )
     running.add_argument(
         "--shard",
@@ -135,7 +137,7 @@ def run(args: argparse.Namespace) -> None:
         backend=args.backend,
         min_tissue=args.min_tissue,
         tissue=args.tissue,
-        readers=_default_readers() if args.readers is None else args.readers,
+        readers=args.readers,
         shard=args.shard,
         strict=args.strict,
         overwrite=args.overwrite,
@@ -217,8 +219,3 @@ def _report_unused_files(result: ExtractionResult) -> None:
         print(f"{describe_unscaled(result.unscaled)}, or in a manifest (column mpp)")
     if result.ignored:
         print(describe_ignored(result.ignored))
-
-
-def _default_readers() -> int:
-    """Return one reading process per four cores, at most eight, since a GPU waits for pixels sooner than a CPU does."""
-    return max(1, min(8, usable_cores() // 4))

@@ -44,7 +44,8 @@ def extract(
         **options: Fields of `ExtractionOptions`: `weights`, local weights of the encoder; `magnifications`, one, or two
             of which the finer is twice the coarser; `mpp`, µm per pixel if neither a slide nor the `manifest` (CSV)
             states it; `batch_size`, `precision`, `compiled` and `backend` of the encoder; `min_tissue`, smallest share of tissue
-            in a tile; `tissue`, `colour` or `module:function`; `readers`, number of reading processes, 0 for a thread;
+            in a tile; `tissue`, `colour` or `module:function`; `readers`, number of reading processes, 0 for a thread, None
+            for as many as keep the encoder busy;
             `shard`, `i/n`; `strict`, raise an error at the end if any slide failed; `overwrite`, extract slides again
             that the store already holds; `dry_run`, only report what would be done; `stain_normalization`, `macenko` or
             `vahadane`, and `stain_target`, an image (None means the built-in target).
@@ -61,7 +62,7 @@ def extract(
     with ReaderPool(job.options.readers) as readers:
         discovery = _discover(slides, job, readers)
         _warn_of_pretraining(job, discovery)
-        if discovery.usable and job.options.readers:
+        if discovery.usable and readers.processes:
             readers.start()  # the other processes import their modules while the encoder is loaded
         if job.options.dry_run:
             from dmml.slides.extraction.encode_usable import dry_run

@@ -35,7 +35,7 @@ class ExtractionOptions:
     backend: str = "auto"
     min_tissue: float = MIN_TISSUE
     tissue: str = DEFAULT_TISSUE
-    readers: int = 0
+    readers: int | None = 0
     shard: str | None = None
     strict: bool = False
     overwrite: bool = False
@@ -59,7 +59,7 @@ class ExtractionOptions:
             raise InputError(f"--batch-size {self.batch_size}: must be at least 1")
         if not 0 < self.min_tissue <= 1:
             raise InputError(f"--min-tissue {self.min_tissue}: must be above 0 and at most 1")
-        if self.readers < 0:
+        if self.readers is not None and self.readers < 0:
             raise InputError(f"--readers {self.readers}: must be at least 0")
         if self.tissue != DEFAULT_TISSUE:
             from dmml.slides.tiling.tissue import tissue_function

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dmml.slides.extraction.encoded_slide import EncodedSlide, SlideInProgress
+from dmml.slides.reading.reader_demand import ReaderDemand
 from dmml.slides.reading.tile_reading import TileBatch
 from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.grid import TILE_PX
@@ -77,6 +78,7 @@ class _Stream:
     ):
         self.requests, self.encoder, self.readers, self.progress = requests, encoder, readers, progress
         self.partial_file_of = partial_file_of
+        self.demand = ReaderDemand(readers)
         self.layouts: deque[tuple[SlideRequest, Future[Layout]]] = deque()
         self.current: SlideInProgress | None = None
         self.reading: deque[tuple[SlideInProgress, Future[TileBatch]]] = deque()
@@ -144,7 +146,8 @@ class _Stream:
             future.cancel()
             return
         try:
-            tiles = future.result()
+            with self.demand.waiting_for_pixels():
+                tiles = future.result()
             slide.count_read(tiles)
         except SlideError as error:
             self._fail(slide, error)
@@ -163,7 +166,8 @@ class _Stream:
 
     def _encode(self) -> None:
         """Hand a batch to the encoder, and collect the features of the previous one."""
-        started = self.encoder.start(self.pixels[: len(self.waiting)]) if self.waiting else None
+        with self.demand.waiting_for_features():  # not every encoder works in the background
+            started = self.encoder.start(self.pixels[: len(self.waiting)]) if self.waiting else None
         self._collect()
         if started is not None:
             self.running = (self.waiting, started)
@@ -179,7 +183,8 @@ class _Stream:
         if self.running is None:
             return
         (tiles, started), self.running = self.running, None
-        features = self.encoder.finish(started)
+        with self.demand.waiting_for_features():
+            features = self.encoder.finish(started)
         with np.errstate(over="ignore"):
             features = features.astype(np.float16)
         finite = np.isfinite(features).all(axis=1)

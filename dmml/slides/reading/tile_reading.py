@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dmml.slides.slide_error import SlideError
 from dmml.slides.stains.colour_map import ColourMap
 from dmml.slides.tiling.grid import TILE_PX, Tiles, tile_um
 from dmml.slides.tiling.layout import Layout, SlideRequest, lay_out
+from dmml.slides.wsi.block_means import block_means
 from dmml.slides.wsi.mpp import pixel_um
 from dmml.slides.wsi.slide import Slide
 
@@ -118,20 +118,18 @@ class SlideSource:
 
     def read(self, request: SlideRequest, group: TileGroup) -> TileBatch:
         """Read the tiles of a group, normalised if asked; those that cannot be decoded are left out and counted."""
-        magnifications, rows, pixels, n_unreadable = [], [], [], 0
         slide, colours = self._open(request), self._colour_map(request)
+        pixels = np.empty((len(group.row) + len(group.child_row), TILE_PX, TILE_PX, 3), np.uint8)
+        magnifications: list[int] = []
+        rows: list[int] = []
         for magnification, row, tile in read_tile_group(slide, request.magnifications, group):
-            if tile is None:
-                n_unreadable += 1
-                continue
-            magnifications.append(magnification)
-            rows.append(row)
-            pixels.append(tile if colours is None else colours(tile))
+            if tile is not None:
+                pixels[len(rows)] = tile if colours is None else colours(tile)
+                magnifications.append(magnification)
+                rows.append(row)
+        n_unreadable = len(pixels) - len(rows)
         return TileBatch(
-            np.array(magnifications, np.int64),
-            np.array(rows, np.int64),
-            np.stack(pixels) if pixels else np.zeros((0, TILE_PX, TILE_PX, 3), np.uint8),
-            n_unreadable,
+            np.array(magnifications, np.int64), np.array(rows, np.int64), pixels[: len(rows)], n_unreadable
         )
 
     def close(self) -> None:
@@ -180,7 +178,7 @@ def read_tile_group(
         if block is None:
             yield coarse, row, _read(slide, corner, TILE_PX, coarse)
         else:
-            yield coarse, row, mean_of_quarters(block)
+            yield coarse, row, block_means(block, 2)
         for child in np.flatnonzero(group.child_of == index):
             x, y = group.child_cell[child].tolist()
             left, top = (x - 2 * cell[0]) * TILE_PX, (y - 2 * cell[1]) * TILE_PX
@@ -189,12 +187,6 @@ def read_tile_group(
             else:
                 tile = block[top : top + TILE_PX, left : left + TILE_PX]
             yield fine, int(group.child_row[child]), tile
-
-
-def mean_of_quarters(block: np.ndarray) -> np.ndarray:
-    """(2n, 2n, 3) uint8 → (n, n, 3) uint8: each pixel is the rounded mean of the four that it covers."""
-    # Pillow's box filter rounds after each of its two passes and would be up to one level off.
-    return np.asarray(Image.fromarray(block).reduce(2))
 
 
 def _read(slide: Slide, corner: list[float], side: int, magnification: int) -> np.ndarray | None:

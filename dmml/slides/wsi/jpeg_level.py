@@ -53,13 +53,13 @@ class JpegLevel(TiledPage):
         length = int(self.lengths[index])
         if not 0 < length <= _MAX_BYTES_PER_PX * self.tile[0] * self.tile[1] + len(self._beginning):
             return None
-        file.seek(int(self.offsets[index]))
-        data = self._beginning + file.read(length).removeprefix(_START)
         try:
+            file.seek(int(self.offsets[index]))
+            data = self._beginning + file.read(length).removeprefix(_START)
             # The header is looked at first: like a damaged length, it might ask for gigabytes.
             if simplejpeg.decode_jpeg_header(data)[:2] != self.tile[::-1]:
                 return None
             pixels: np.ndarray = simplejpeg.decode_jpeg(data)
-        except ValueError:
+        except (ValueError, OSError):
             return None
         return pixels

@@ -52,17 +52,11 @@ class JpegReader:
 
     def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
         """Read pixels of a level as RGB or RGBA; `location` is in pixels of the finest level."""
-        pixels = self._read(location, level, size)
+        pixels = self.read_pixels(location, level, size)
         return self._handle.read_region(location, level, size) if pixels is None else Image.fromarray(pixels)
 
-    def close(self) -> None:
-        """Close the file."""
-        self._handle.close()
-        self._file.close()
-        self._tiles.clear()
-
-    def _read(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> np.ndarray | None:
-        """Read pixels from tiles; None if OpenSlide has to."""
+    def read_pixels(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> np.ndarray | None:
+        """Read pixels as (height, width, 3) uint8, without a copy by Pillow; None if OpenSlide has to read them."""
         corner = [position / self.level_downsamples[level] for position in location]
         left, top = map(round, corner)
         right, bottom = left + size[0], top + size[1]
@@ -84,6 +78,12 @@ class JpegReader:
             picture[y : y + part.shape[0], x : x + part.shape[1]] = part
         return picture
 
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+        self._file.close()
+        self._tiles.clear()
+
     def _checked_level(self, level: int) -> JpegLevel | None:
         """Return the tiles of a level; None if they cannot be decoded directly with OpenSlide's result."""
         size, ratio = self.level_dimensions[level], self.level_downsamples[level]
@@ -104,23 +104,22 @@ class JpegReader:
         """Whether OpenSlide shows the same pixels in some tiles, all of them opaque."""
         ratio, (width, height) = self.level_downsamples[level], self.level_dimensions[level]
         n_compared = 0
-        # A handle of its own, because a failure makes a handle unusable.
-        with openslide.OpenSlide(self._path) as other:
-            for index in indices:
-                row, column = divmod(index, tiles.grid[0])
-                left, top = column * tiles.tile[0], row * tiles.tile[1]
-                size = (min(tiles.tile[0], width - left), min(tiles.tile[1], height - top))
-                pixels = tiles.decode(self._file, index)
-                if pixels is None:
-                    continue
-                corner = (round(left * ratio), round(top * ratio))
-                try:
-                    region = np.asarray(other.read_region(corner, level, size))
-                except openslide.OpenSlideError:
-                    return False
-                if (region[..., 3] != 255).any() or not np.array_equal(region[..., :3], pixels[: size[1], : size[0]]):
-                    return False
-                n_compared += 1
+        for index in indices:
+            row, column = divmod(index, tiles.grid[0])
+            left, top = column * tiles.tile[0], row * tiles.tile[1]
+            size = (min(tiles.tile[0], width - left), min(tiles.tile[1], height - top))
+            pixels = tiles.decode(self._file, index)
+            if pixels is None:
+                continue
+            try:
+                region = np.asarray(self._handle.read_region((round(left * ratio), round(top * ratio)), level, size))
+            except openslide.OpenSlideError:
+                self._handle.close()  # after an error, a handle answers every later call with the same error
+                self._handle = openslide.OpenSlide(self._path)
+                return False
+            if (region[..., 3] != 255).any() or not np.array_equal(region[..., :3], pixels[: size[1], : size[0]]):
+                return False
+            n_compared += 1
         return n_compared > 0
 
 

@@ -12,6 +12,8 @@ from PIL import Image
 
 from dmml.errors import reason_of
 from dmml.slides.slide_error import SlideError
+from dmml.slides.wsi.block_means import block_means
+from dmml.slides.wsi.jpeg_reader import JpegReader
 from dmml.slides.wsi.levels import Levels
 from dmml.slides.wsi.mpp import check_mpp, pixel_um
 from dmml.slides.wsi.opening import open_slide
@@ -132,7 +134,7 @@ class Slide:
         """Do what `read` does, from the given level, which has `step` µm per pixel."""
         box = [value / step for value in (x_um, y_um, x_um + width * mpp, y_um + height * mpp)]
         if self._covers_whole_pixels(level, box, width, height):
-            return np.asarray(self._region(level, round(box[0]), round(box[1]), width, height)[0])
+            return self._region(level, round(box[0]), round(box[1]), width, height)[0]
         # Area means by a power of two, on the grid that a level of the pyramid would have, so that a slide gives the
         # same pixels whether or not it has such a level. The filter does the rest, which is below a factor of two.
         factor = 2 ** max(0, int(math.log2(mpp / step) + _WHOLE_PX))
@@ -141,8 +143,8 @@ class Slide:
         right, bottom = ((math.ceil(value / factor) + margin) * factor for value in box[2:])
         region, (left, top) = self._region(level, left, top, right - left, bottom - top)
         x0, y0, x1, y1 = ((value - corner) / factor for value, corner in zip(box, (left, top, left, top), strict=True))
-        resized = region.reduce(factor).resize((width, height), Image.Resampling.BICUBIC, box=(x0, y0, x1, y1))
-        return np.asarray(resized)
+        reduced = Image.fromarray(block_means(region, factor))
+        return np.asarray(reduced.resize((width, height), Image.Resampling.BICUBIC, box=(x0, y0, x1, y1)))
 
     def overview(self, mpp: float, from_finest: bool = True) -> np.ndarray:
         """Read the whole slide at a coarse scale, block by block so that a missing pyramid does not cost memory.
@@ -213,7 +215,7 @@ class Slide:
             self._level(mpp)
 
     def _level_pixels(self, level: int, left: int, top: int, width: int, height: int) -> Image.Image:
-        return self._region(level, left, top, width, height)[0]
+        return Image.fromarray(self._region(level, left, top, width, height)[0])
 
     def _covers_whole_pixels(self, level: int, box: list[float], width: int, height: int) -> bool:
         """Whether a box covers whole pixels of a level one to one, so that it needs no resampling."""
@@ -226,25 +228,25 @@ class Slide:
 
     def _region(
         self, level: int, left: int, top: int, width: int, height: int
-    ) -> tuple[Image.Image, tuple[float, float]]:
+    ) -> tuple[np.ndarray, tuple[float, float]]:
         """Read pixels of a level, laid on white.
 
         Returns:
-            The picture, and the position of its corner in pixels of the level, which may differ from (left, top) by a
-            fraction of a pixel.
+            (height, width, 3) uint8, and the position of its corner in pixels of the level, which may differ from
+            (left, top) by a fraction of a pixel.
         """
         across, down = self._handle.level_dimensions[level]
         # OpenSlide shifts regions that begin before the slide's origin by up to a pixel, so that part is clipped off.
         x, y = max(left, 0), max(top, 0)
         inside = (min(left + width, across) - x, min(top + height, down) - y)
         if min(inside) <= 0:
-            return Image.new("RGB", (width, height), "white"), (left, top)
+            return np.full((height, width, 3), 255, np.uint8), (left, top)
         # The corner is given in pixels of level 0 and divided by OpenSlide's own downsample: rounding it shifts a
         # coarse level by a fraction of its pixel, so the caller needs the position that was really read.
         ratio = self._handle.level_downsamples[level]
         corner = (round(x * ratio), round(y * ratio))
         try:
-            region = self._handle.read_region(corner, level, inside)
+            pixels = self._decoded(corner, level, inside)
         except Exception as error:
             # After an error, OpenSlide answers every later call with the same error; only a new handle can read on.
             self._handle.close()
@@ -253,9 +255,21 @@ class Slide:
                 "unreadable", f"{self.path}: cannot be decoded ({reason_of(error)}); fetch the file again"
             ) from error
         position = (left + corner[0] / ratio - x, top + corner[1] / ratio - y)
-        opaque = region.mode == "RGB" or region.getchannel("A").getextrema()[0] == 255
-        if opaque and inside == (width, height):
-            return region if region.mode == "RGB" else region.convert("RGB"), position
-        white = Image.new("RGB", (width, height), "white")
-        white.paste(region, (x - left, y - top), mask=None if opaque else region.getchannel("A"))
+        if inside == (width, height):
+            return pixels, position
+        white = np.full((height, width, 3), 255, np.uint8)
+        white[y - top : y - top + inside[1], x - left : x - left + inside[0]] = pixels
         return white, position
+
+    def _decoded(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> np.ndarray:
+        """Decode (height, width, 3) uint8 on white; `corner` is in pixels of level 0, and `size` in those of the level."""
+        if isinstance(self._handle, JpegReader):
+            pixels = self._handle.read_pixels(corner, level, size)
+            if pixels is not None:
+                return pixels
+        region = self._handle.read_region(corner, level, size)
+        if region.mode == "RGB" or region.getchannel("A").getextrema()[0] == 255:
+            return np.asarray(region.convert("RGB"))
+        white = Image.new("RGB", size, "white")
+        white.paste(region, mask=region.getchannel("A"))
+        return np.asarray(white)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dmml.slides.extraction.extract import extract
-from dmml.slides.reading.tile_reading import SlideSource, mean_of_quarters, tile_groups
+from dmml.slides.reading.tile_reading import SlideSource, tile_groups
 from dmml.slides.tiling.grid import lay_tiles
 from dmml.slides.tiling.layout import SlideRequest
 from dmml.slides.wsi.slide import Slide
@@ -111,12 +111,6 @@ def test_a_10x_tile_is_the_area_mean_of_its_four_children(make_slide):
         mean = tiles[20, x, y].reshape(112, 2, 112, 2, 3).astype(float).mean(axis=(1, 3))
         assert np.abs(mean - tiles[10, x // 2, y // 2][top : top + 112, left : left + 112]).max() <= 0.5
     assert len(children) == len(layout.tiles[20]) > 20
-
-
-def test_the_mean_of_four_is_rounded_once():
-    block = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
-    mean = block.reshape(32, 2, 48, 2, 3).astype(float).mean(axis=(1, 3))
-    assert (mean_of_quarters(block) == np.floor(mean + 0.5)).all()
 
 
 @pytest.mark.parametrize("magnifications", [(10, 20), (20,)])

@@ -39,7 +39,7 @@ def assert_same_regions(path, n=40, decoded=True):
             corner = (rng.randint(0, width - size[0]) * ratio, rng.randint(0, height - size[1]) * ratio)
             expected = on_white(reference.read_region(corner, level, size))
             assert np.array_equal(on_white(reader.read_region(corner, level, size)), expected), (level, corner, size)
-            assert (reader._read(corner, level, size) is not None) == decoded
+            assert (reader.read_pixels(corner, level, size) is not None) == decoded
     reader.close()
 
 
@@ -93,8 +93,8 @@ def test_levels_that_lie_between_pixels_are_left_to_openslide(picture, tmp_path)
     path = write_slide(tmp_path / "slide.tif", picture[:501, :699], levels=(1, 4))
     reader, reference = open_both(path)
     assert reference.level_downsamples[1] != round(reference.level_downsamples[1])
-    assert reader._read((0, 0), 1, (20, 20)) is None
-    assert reader._read((0, 0), 0, (20, 20)) is not None
+    assert reader.read_pixels((0, 0), 1, (20, 20)) is None
+    assert reader.read_pixels((0, 0), 0, (20, 20)) is not None
     assert reader.read_region((40, 40), 1, (20, 20)).tobytes() == reference.read_region((40, 40), 1, (20, 20)).tobytes()
 
 
