@@ -98,6 +98,10 @@ def _dispatch(argv: list[str]) -> int:
     if argv[0] == "--version":
         print(f"dmml {__version__}")
         return 0
+    if argv[0] in ("test", "predict"):
+        crossval_models = import_module("dmml.commands.crossval_models")
+        if (folder := crossval_models.named_crossval(argv)) is not None:
+            return int(crossval_models.run(argv, folder, _dispatch))
     if argv[0] in TRAINER:
         # The whole input is checked before Lightning is imported, which takes seconds.
         command = import_module("dmml.commands.config.preflight").check(argv)

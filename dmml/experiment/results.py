@@ -74,11 +74,12 @@ def write_test(
         write_gene_correlations(evaluation, inputs, model, data)
     write_calibration(evaluation)
     write_recalibration(evaluation, data.recalibrate)
-    _log_metrics(evaluation, write_evaluation(evaluation))
+    log_metrics(evaluation, write_evaluation(evaluation))
     return folder
 
 
-def _log_metrics(evaluation: Evaluation, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+def log_metrics(evaluation: Evaluation, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """Log the metrics of a result, with their intervals, and the path of its report."""
     name = evaluation.context["cohort"]
     if evaluation.overlap:
         logger.info("%s: %s", name, overlap_text(**evaluation.overlap))

@@ -1,0 +1,1 @@
+"""All models of a cross-validation used as one."""
