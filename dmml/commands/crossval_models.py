@@ -42,8 +42,7 @@ def run(argv: Sequence[str], folder: Path, dispatch: Callable[[list[str]], int])
         InputError: A model is not finished, or the result of others may not be replaced.
     """
     verb, words = argv[0], list(argv)
-    model = (option_values(words, MODEL) or [None])[-1]
-    root = (option_values(words, ROOT) or [None])[-1]
+    model, root = (_last(option_values(words, option)) for option in (MODEL, ROOT))
     checkpoints = checkpoints_of(folder, model)
     others = without_options(words, CHECKPOINT, MODEL, ROOT)
     for number, checkpoint in enumerate(checkpoints, start=1):
@@ -59,6 +58,10 @@ def run(argv: Sequence[str], folder: Path, dispatch: Callable[[list[str]], int])
     command = " ".join(["dmml", *words])
     average_results(verb, results, checkpoints, folder, Path(root or folder), command, "--overwrite" in words)
     return 0
+
+
+def _last(values: Sequence[str]) -> str | None:
+    return values[-1] if values else None
 
 
 def without_options(words: Sequence[str], *options: str) -> list[str]:
