@@ -83,6 +83,12 @@ def _add_tile_options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="smallest share of tissue of a tile that is kept (default: 0.25)",
     )
+    tissue.add_argument(
+        "--roi",
+        metavar="PATH",
+        help="GeoJSON file with the regions of the slide to extract, drawn in QuPath, or a folder with <slide>.geojson for "
+        "each slide (default: whole slides)",
+    )
     reject_old_name(parser, "--least-tissue", "--min-tissue")
     stains = parser.add_argument_group("stain normalisation (needs the extra: pip install 'dmml[stain]')")
     stains.add_argument(
@@ -144,6 +150,7 @@ def run(args: argparse.Namespace) -> None:
         dry_run=args.dry_run,
         stain_normalization=args.stain_normalization,
         stain_target=args.stain_target,
+        roi=args.roi,
     )
     if result.estimate is not None:
         _report_dry_run(args.out, result, result.estimate)

@@ -38,6 +38,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="smallest share of tissue of a tile that is read (default: as on the training slides)",
     )
+    parser.add_argument(
+        "--roi",
+        metavar="PATH",
+        help="GeoJSON file with the regions of the slide to read, drawn in QuPath, or a folder with <slide>.geojson for each "
+        "slide (default: whole slides)",
+    )
+    parser.add_argument(
+        "--regions", action="store_true", help="merge tiles of the same class into regions for QuPath, too"
+    )
+    parser.add_argument(
+        "--overlay",
+        metavar="FORMAT",
+        help="write the colours of the tiles as an image, too: ome-tiff (needs the extra: pip install 'dmml[overlay]')",
+    )
     parser.add_argument("--one-patient", action="store_true", help="all slides belong to one patient")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing answer")
 
@@ -46,16 +60,19 @@ def run(args: argparse.Namespace) -> None:
     """Check the input, then predict patient by patient and print each answer."""
     from dmml.commands.config.file_checks import check_checkpoint
     from dmml.experiment.load_model import check_reads_slides
-    from dmml.experiment.predict_slide.input import check_input
+    from dmml.experiment.predict_slide.input import check_input, check_regions
+    from dmml.experiment.predict_slide.qupath.options import QuPathFiles
     from dmml.experiment.predict_slide.tile_choice import check_options
     from dmml.networks.checkpoint_content import hyper_parameters_of
     from dmml.slides.discovery.find import describe_unscaled, find_slides
 
+    qupath = QuPathFiles(args.regions, args.overlay)
     check_checkpoint(args.ckpt_path)
     check_reads_slides(hyper_parameters_of(args.ckpt_path), args.ckpt_path)
     options = {name: getattr(args, name) for name in ("mpp", "weights", "one_patient", "overwrite")}
-    check_input(args.slides, args.out, **options)
-    check_options(args.tissue, args.min_tissue)
+    cases = check_input(args.slides, args.out, **options)
+    check_options(args.tissue, args.min_tissue, args.roi)
+    check_regions(cases, args.roi, args.mpp)
     check_writable(args.out, "name another folder with --out")
     if skipped := describe_unscaled(find_slides(args.slides, lambda path: args.mpp is not None).unscaled):
         print(skipped)
@@ -84,6 +101,8 @@ def run(args: argparse.Namespace) -> None:
             **options,
             tissue=args.tissue,
             min_tissue=args.min_tissue,
+            roi=args.roi,
+            qupath=qupath,
             command=_command(args),
             progress=show_progress,
             done=print_answer,
@@ -93,8 +112,8 @@ def run(args: argparse.Namespace) -> None:
 def _command(args: argparse.Namespace) -> str:
     """Return the command line that repeats this prediction."""
     words = ["dmml", "predict-slide", *args.slides, "--ckpt_path", args.ckpt_path, "--out", args.out]
-    for name in ("mpp", "weights", "tissue", "min_tissue"):
+    for name in ("mpp", "weights", "tissue", "min_tissue", "roi", "overlay"):
         if getattr(args, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
-    words += [f"--{name.replace('_', '-')}" for name in ("one_patient", "overwrite") if getattr(args, name)]
+    words += [f"--{name.replace('_', '-')}" for name in ("regions", "one_patient", "overwrite") if getattr(args, name)]
     return shlex.join(words)

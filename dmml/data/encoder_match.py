@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MIN_TISSUE_KEY = "least_tissue"
 """Name of the smallest share of tissue of a tile in the record of an extraction"""
+ROI_KEY = "roi"
+"""Entry in the record of an extraction that read only regions of interest; absent if it read whole slides"""
 
 
 def check_same_encoder(
@@ -77,18 +79,29 @@ def describe_other_tiles(store: FeatureStore | JoinedStore, fitted: Mapping[str,
         for key in ("tissue", MIN_TISSUE_KEY)
         if None not in (of_store.get(key), of_model.get(key)) and of_store[key] != of_model[key]
     }
-    if not different:
-        return ""
     notes = []
     if "tissue" in different:
         notes.append("tissue was found by the method {}, on the training slides by {}".format(*different["tissue"]))
     if MIN_TISSUE_KEY in different:
         tested, trained = (f"{100 * share:g} %" for share in different[MIN_TISSUE_KEY])
         notes.append(f"tiles have at least {tested} tissue, on the training slides at least {trained}")
+    if of_store and of_model and None not in (roi := [of.get(ROI_KEY, "") for of in (of_store, of_model)]):
+        is_restricted, was_restricted = map(bool, roi)
+        if is_restricted != was_restricted:
+            notes.append(
+                f"{describe_roi(is_restricted)} was read, on the training slides {describe_roi(was_restricted)}"
+            )
+    if not notes:
+        return ""
     return (
-        f"{' and '.join(notes)}: the model reads other tiles than it was trained on; `dmml extract` with the --tissue and "
-        "--min-tissue of the training would choose the same"
+        f"{' and '.join(notes)}: the model reads other tiles than it was trained on; `dmml extract` with the --tissue, "
+        "--min-tissue and --roi of the training would choose the same"
     )
+
+
+def describe_roi(has_roi: bool) -> str:
+    """Say which tissue is read, with or without regions of interest."""
+    return "tissue in regions drawn by hand" if has_roi else "all tissue"
 
 
 def check_has_magnification(path: str, store: FeatureStore, magnifications: Sequence[int]) -> None:

@@ -31,6 +31,7 @@ def tokens_of_slide(
     tissue: str = DEFAULT_TISSUE,
     min_tissue: float = MIN_TISSUE,
     stain_normalization: StainNormalization | None = None,
+    roi: Path | None = None,
 ) -> tuple[dict[int, SlideFeatures], np.ndarray, dict[str, Any]]:
     """Encode the tissue of one slide.
 
@@ -44,6 +45,7 @@ def tokens_of_slide(
         tissue: Name of the method that finds tissue: `colour`, or `module:function`.
         min_tissue: Smallest share of tissue of a tile that is kept, above 0 and at most 1.
         stain_normalization: How the stains of the tiles are normalised; None leaves them as scanned.
+        roi: GeoJSON file of the regions whose tiles are read, or folder with one per slide; None means the whole slide.
 
     Returns:
         {magnification: features}, the thumbnail (H, W, 3) uint8, and attributes: `source`, `source_bytes`,
@@ -60,6 +62,7 @@ def tokens_of_slide(
         min_tissue,
         tissue,
         stain_normalization=stain_normalization,
+        roi=roi,
     )
     previous_size = encoder.batch_size
     encoder.batch_size = batch_size or previous_size

@@ -51,6 +51,10 @@ class ClassificationPresentation(Presentation):
         """See `Presentation`."""
         return f"Red tiles speak for {headline.label}, and blue tiles against it"
 
+    def tile_classes(self, headline: Headline) -> tuple[str, str]:
+        """See `Presentation`."""
+        return f"for {headline.label}", f"against {headline.label}"
+
     def plot(self, answer: PatientAnswer) -> Plot | None:
         """Draw a bar for each class, and a mark for each magnification alone."""
         from dmml.evaluation.plots.plot import Plot

@@ -131,6 +131,10 @@ class Presentation:
         """Say what red and blue tiles do, in a main clause without a full stop."""
         return "Red tiles raise the answer, and blue tiles lower it"
 
+    def tile_classes(self, headline: Headline) -> tuple[str, str]:
+        """Name what tiles do that add much to the answer, and what those do that take much from it."""
+        return "raises the answer", "lowers the answer"
+
     def curve(self, logits: Tensor) -> Curve | None:
         """Return the survival curve of a patient's logits (1, C); None for other tasks."""
         return None

@@ -58,6 +58,10 @@ class SurvivalPresentation(Presentation):
         """See `Presentation`."""
         return "Red tiles raise the predicted risk, and blue tiles lower it"
 
+    def tile_classes(self, headline: Headline) -> tuple[str, str]:
+        """See `Presentation`."""
+        return "raises the risk", "lowers the risk"
+
     def curve(self, logits: Tensor) -> Curve:
         """Return `CURVE_POINTS` points of the curve, from day 0 to the end of the last interval."""
         if self.task.edges is None or self.task.end is None:

@@ -65,6 +65,7 @@ def encode_case(
             tissue=tiles.tissue,
             min_tissue=tiles.min_tissue,
             stain_normalization=stains,
+            roi=tiles.roi,
         )
         encoded.bags[path.stem] = bags
         picture = np.ascontiguousarray(thumbnail[..., :3])

@@ -10,6 +10,7 @@ from pathlib import Path
 from dmml.errors import InputError
 from dmml.slides.discovery.file_names import check_name
 from dmml.slides.discovery.find import find_slides
+from dmml.slides.geojson.roi import check_one_slide, read_roi
 from dmml.slides.slide_error import SlideError
 from dmml.slides.wsi.mpp import check_mpp
 from dmml.slides.wsi.slide import Slide
@@ -105,6 +106,21 @@ def check_scales(cases: Sequence[Case], mpp: float | None, magnifications: Seque
                 except SlideError as error:
                     reason = f"{path} was scanned at {slide.mpp:.3g} µm per pixel, too coarse for the model, which reads {finest}x"
                     raise SlideError(error.state, f"{reason}; a finer scan is needed") from error
+
+
+def check_regions(cases: Sequence[Case], roi: str | Path | None, mpp: float | None) -> None:
+    """Refuse regions of interest that cannot be used, before any slide is encoded.
+
+    Raises:
+        InputError: A file is missing, holds no region or is of another slide, or one file is given for several slides.
+    """
+    if roi is None:
+        return
+    check_one_slide(roi, sum(len(case.slides) for case in cases))
+    for case in cases:
+        for path in case.slides:
+            with Slide(path, mpp) as slide:
+                read_roi(Path(roi), slide)
 
 
 def _check_names_differ(paths: Sequence[Path]) -> None:

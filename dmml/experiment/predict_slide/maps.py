@@ -25,7 +25,7 @@ STRONGEST = 99
 """Percentile of the tiles' values at which the colour scale ends"""
 MIN_RANGE = 2.0
 """The colour scale of attention reaches at least twice the average tile, so that even attention looks even"""
-_PART_NAMES = {"all": "all parts", "tumor": "tumor", "tme": "TME", "tissue": "tissue-specific part"}
+PART_NAMES = {"all": "all parts", "tumor": "tumor", "tme": "TME", "tissue": "tissue-specific part"}
 
 
 @dataclass(frozen=True)
@@ -101,18 +101,23 @@ def contribution_maps(slides: list[Thumbnail], batch: Batch, tiles: TileScores) 
     for m in tiles.magnifications:
         parts = {part: values for (own_m, part), values in tiles.scores.items() if own_m == m and values.any()}
         for part, values in ({"all": tiles.total(m)} | parts).items():
-            end = float(np.percentile(np.abs(values), STRONGEST)) or float(np.abs(values).max())
+            end = contribution_limit(values)
             if not end:
                 continue
             subject = _Subject(
                 file=f"contribution_{m}x" if part == "all" else f"contribution_{m}x_{part}",
                 kind="all" if part == "all" else "part",
-                part=_PART_NAMES[part],
+                part=PART_NAMES[part],
                 measure="contribution of each tile",
                 caption=f"full colour: ± {end:.1g} per tile; sum of the patient's tiles: {signed(values.sum())}",
             )
             maps += _heat_maps(slides, batch.bags[m], m, values, subject, (-end, end), cmap="RdBu_r")
     return maps
+
+
+def contribution_limit(values: NDArray[np.float64]) -> float:
+    """Contribution at which the colour scale ends in both directions; 0 if no tile contributes."""
+    return float(np.percentile(np.abs(values), STRONGEST)) or float(np.abs(values).max())
 
 
 def prototype_maps(slides: list[Thumbnail], batch: Batch, prototypes: Prototypes) -> list[TileMap]:
@@ -123,7 +128,7 @@ def prototype_maps(slides: list[Thumbnail], batch: Batch, prototypes: Prototypes
         batch: B = 1.
         prototypes: Clusters of the patient's tiles.
     """
-    groups = [(f"{_PART_NAMES[s]} cluster", SUBSPACE_COLOR[s]) for s in SUBSPACES]
+    groups = [(f"{PART_NAMES[s]} cluster", SUBSPACE_COLOR[s]) for s in SUBSPACES]
     maps = []
     for m, cluster in prototypes.cluster.items():
         maps += _cluster_maps(slides, batch.bags[m], m, cluster, groups)
@@ -171,7 +176,7 @@ def attention_maps(slides: list[Thumbnail], batch: Batch, output: SubspaceOutput
             subject = _Subject(
                 file=f"overlay_{m}x_{s}",
                 kind="attention",
-                part=_PART_NAMES[s],
+                part=PART_NAMES[s],
                 measure="attention, average tile = 1",
                 caption=f"yellow: {strongest:.1f} × the average tile",
             )

@@ -159,6 +159,11 @@ def _provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
             (f"{prefix}opened by", slide["reader"]),
             (f"{prefix}tissue", f"{slide['tissue_mm2']:.3g} mm²"),
             (f"{prefix}tiles", tiles),
+            *(
+                [(f"{prefix}regions read", f"{roi['file']}, sha256 {roi['sha256'][:16]}…")]
+                if (roi := slide.get("roi"))
+                else []
+            ),
         ]
     tiles = record["tiles_chosen"]
     as_in_training = ", as in training" if tiles["as_in_training"] else ""

@@ -21,7 +21,8 @@ from dmml.experiment.load_model import CheckpointModel, load_encoder_of, load_mo
 from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import Answer, plain, read_answer
 from dmml.experiment.predict_slide.encoded_ahead import EncodedAhead, EncodedCase, Progress, encode_case
-from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_scales
+from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_regions, check_scales
+from dmml.experiment.predict_slide.qupath.options import QuPathFiles
 from dmml.experiment.predict_slide.threads import threads_for
 from dmml.experiment.predict_slide.tile_choice import TileChoice, check_options, choose_tiles
 from dmml.experiment.run_folder import now
@@ -87,6 +88,8 @@ def predict_slides(
     overwrite: bool = False,
     tissue: str | None = None,
     min_tissue: float | None = None,
+    roi: str | Path | None = None,
+    qupath: QuPathFiles | None = None,
     command: str = "",
     progress: Progress | None = None,
     done: Callable[[SlidePrediction], None] | None = None,
@@ -103,6 +106,8 @@ def predict_slides(
         overwrite: Whether to replace existing answers.
         tissue: Method that finds tissue, `colour` or `module:function`; None = as in training.
         min_tissue: Smallest share of tissue of a tile that is read; None = as in training.
+        roi: GeoJSON file of the regions whose tiles are read, or folder with one per slide; None = whole slides.
+        qupath: Which files for QuPath are written besides the tiles; None = no others.
         command: The typed command, for the record.
         progress: Called while a slide is encoded, in another thread.
         done: Called with every answer as soon as it is written.
@@ -115,9 +120,10 @@ def predict_slides(
             predicted first.
     """
     cases = check_input(slides, out, mpp, weights, one_patient, overwrite)
-    check_options(tissue, min_tissue)
+    check_options(tissue, min_tissue, roi)
+    check_regions(cases, roi, mpp)
     model = load_model(checkpoint)
-    tiles = choose_tiles(checkpoint, model.module.fitted.get("extraction"), tissue, min_tissue)
+    tiles = choose_tiles(checkpoint, model.module.fitted.get("extraction"), tissue, min_tissue, roi)
     check_scales(cases, mpp, model.module.magnifications)
     encoder = load_encoder_of(model, weights)
     stains = stain_normalization_of(model)
@@ -126,7 +132,7 @@ def predict_slides(
     with EncodedAhead(cases, encode, progress) as encoded_cases:
         for case, encoded in encoded_cases:
             try:
-                answers.append(_predict(case, encoded.result(), model, encoder, tiles, command))
+                answers.append(_predict(case, encoded.result(), model, encoder, tiles, command, qupath))
             except SlideError as error:
                 failures.append(str(error))
                 continue
@@ -140,13 +146,19 @@ def predict_slides(
 
 
 def _predict(
-    case: Case, encoded: EncodedCase, model: CheckpointModel, encoder: Encoder, tiles: TileChoice, command: str
+    case: Case,
+    encoded: EncodedCase,
+    model: CheckpointModel,
+    encoder: Encoder,
+    tiles: TileChoice,
+    command: str,
+    qupath: QuPathFiles | None,
 ) -> SlidePrediction:
     batch = _batch(case.name, encoded.bags, model.module.magnifications)
     with threads_for(batch):
         answer, output = read_answer(model.module, batch)
     record = _record(case, model, encoder, tiles, answer, encoded.sources, command)
-    _write(case.folder, answer, record, encoded.thumbnails, batch, output)
+    _write(case.folder, answer, record, encoded.thumbnails, batch, output, qupath or QuPathFiles())
     return SlidePrediction(case.folder, answer, record)
 
 
@@ -192,11 +204,13 @@ def _write(
     thumbnails: list[Thumbnail],
     batch: Batch,
     output: SubspaceOutput,
+    qupath: QuPathFiles,
 ) -> None:
     """Write the answer's folder completely or not at all."""
     from dmml.experiment.predict_slide.maps import tile_maps
     from dmml.experiment.predict_slide.page import write_page
     from dmml.experiment.predict_slide.prototypes import tile_table
+    from dmml.experiment.predict_slide.qupath.files import write_qupath_files
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial_folder = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -207,6 +221,7 @@ def _write(
         if answer.prototypes is not None:
             table = tile_table(thumbnails, batch, answer.prototypes)
             table.to_csv(partial_folder / TILES, index=False)
+        write_qupath_files(partial_folder, answer, record, batch, output, qupath)
         outcome = answer.presentation.plot(answer)
         if outcome is not None:
             outcome.save(partial_folder, suffixes=("png",))

@@ -178,6 +178,8 @@ def _slide_notes(slide: Mapping[str, Any]) -> list[str]:
         sentences.append(f"{n} tile{'s' * (n != 1)} could not be decoded and {'were' if n != 1 else 'was'} left out")
     if area := slide.get("findings", {}).get("unreadable"):
         sentences.append(f"{area:.2f} mm² could not be decoded and were not searched for tissue")
+    if roi := slide.get("roi"):
+        sentences.append(f"only tiles within the regions of {roi['file']} were read")
     if slide["mpp_source"] == FROM_OPTION:
         sentences.append(f"its scale of {slide['mpp']:g} µm per pixel was given by hand")
     return sentences + [str(note) for note in slide.get("notes", [])]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dmml.data.encoder_match import MIN_TISSUE_KEY
+from dmml.data.encoder_match import MIN_TISSUE_KEY, ROI_KEY, describe_roi
 from dmml.errors import InputError
+from dmml.slides.geojson.roi import check_roi
 from dmml.slides.tiling.grid import DEFAULT_TISSUE, MIN_TISSUE
 
 
@@ -19,25 +20,29 @@ class TileChoice:
     Attributes:
         tissue: Name of the method: `colour`, or `module:function`.
         min_tissue: Smallest share of tissue of a tile that is kept.
+        roi: GeoJSON file with the regions whose tiles are read, or folder with one file per slide; None = whole slides.
         notes: How this differs from training, or may differ, as clauses without full stops; empty if it is the same.
     """
 
     tissue: str
     min_tissue: float
+    roi: Path | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def record(self) -> dict[str, Any]:
         """The entry `tiles_chosen` of `prediction.json`."""
-        return {"tissue": self.tissue, "min_tissue": self.min_tissue, "as_in_training": not self.notes}
+        regions = {} if self.roi is None else {ROI_KEY: str(self.roi)}
+        return {"tissue": self.tissue, "min_tissue": self.min_tissue, **regions, "as_in_training": not self.notes}
 
 
-def check_options(tissue: str | None = None, min_tissue: float | None = None) -> None:
-    """Check the options by which a user says how tissue is found.
+def check_options(tissue: str | None = None, min_tissue: float | None = None, roi: str | Path | None = None) -> None:
+    """Check the options by which a user says which tiles are read.
 
     Raises:
-        InputError: The method cannot be imported, or the share is not above 0 and at most 1.
+        InputError: The method cannot be imported, the share is not above 0 and at most 1, or there are no regions.
     """
+    check_roi(roi)
     if min_tissue is not None and not 0 < min_tissue <= 1:
         raise InputError(f"--min-tissue {min_tissue}: must be above 0 and at most 1")
     if tissue not in (None, DEFAULT_TISSUE):
@@ -51,6 +56,7 @@ def choose_tiles(
     extraction: Mapping[str, Any] | None,
     tissue: str | None = None,
     min_tissue: float | None = None,
+    roi: str | Path | None = None,
 ) -> TileChoice:
     """Choose tiles as in training, unless the user wants otherwise.
 
@@ -63,6 +69,7 @@ def choose_tiles(
             `least_tissue`, each None if the stores of several cohorts differ. Empty or None if it is not known.
         tissue: Method that the user names, None if none; see `check_options`.
         min_tissue: Smallest share of tissue that the user names, None if none.
+        roi: File or folder of the regions to which the user restricts the tiles, None if none.
 
     Raises:
         InputError: In training tissue was found by a function of the user's own, and `tissue` is None.
@@ -75,7 +82,9 @@ def choose_tiles(
             f"names it; give --tissue {trained_tissue} in the folder of its module, or --tissue {DEFAULT_TISSUE} to do without"
         )
     choice = TileChoice(
-        tissue=tissue or trained_tissue or DEFAULT_TISSUE, min_tissue=min_tissue or trained_share or MIN_TISSUE
+        tissue=tissue or trained_tissue or DEFAULT_TISSUE,
+        min_tissue=min_tissue or trained_share or MIN_TISSUE,
+        roi=None if roi is None else Path(roi),
     )
     return replace(choice, notes=tuple(_differences(choice, trained)))
 
@@ -94,4 +103,9 @@ def _differences(choice: TileChoice, trained: Mapping[str, Any]) -> list[str]:
         elif in_training != value_here:
             value = in_training if isinstance(in_training, str) else f"{100 * in_training:g} %"
             notes.append(f"{statement}; on the training slides it was {value}")
+    has_roi = choice.roi is not None
+    if trained.get(ROI_KEY, "") is None:
+        notes.append(f"{describe_roi(has_roi)} was read; the training cohorts differ in this")
+    elif has_roi != bool(trained.get(ROI_KEY)):
+        notes.append(f"{describe_roi(has_roi)} was read; on the training slides it was {describe_roi(not has_roi)}")
     return notes

@@ -16,6 +16,7 @@ from dmml.slides.extraction.options import ExtractionOptions
 from dmml.slides.extraction.result import ExtractionResult
 from dmml.slides.extraction.slide_locks import SlideLocks
 from dmml.slides.extraction.stored_slides import existing_store, stored_slide_test
+from dmml.slides.geojson.roi import check_one_slide
 
 if TYPE_CHECKING:
     from dmml.slides.encoders.encoder import Encoder
@@ -44,8 +45,9 @@ def extract(
         **options: Fields of `ExtractionOptions`: `weights`, local weights of the encoder; `magnifications`, one, or two
             of which the finer is twice the coarser; `mpp`, µm per pixel if neither a slide nor the `manifest` (CSV)
             states it; `batch_size`, `precision`, `compiled` and `backend` of the encoder; `min_tissue`, smallest share of tissue
-            in a tile; `tissue`, `colour` or `module:function`; `readers`, number of reading processes, 0 for a thread, None
-            for as many as keep the encoder busy;
+            in a tile; `tissue`, `colour` or `module:function`; `roi`, a GeoJSON file of QuPath's with the regions of
+            the slide whose tiles are read, or a folder with `<slide>.geojson` for each slide; `readers`, number of
+            reading processes, 0 for a thread, None for as many as keep the encoder busy;
             `shard`, `i/n`; `strict`, raise an error at the end if any slide failed; `overwrite`, extract slides again
             that the store already holds; `dry_run`, only report what would be done; `stain_normalization`, `macenko` or
             `vahadane`, and `stain_target`, an image (None means the built-in target).
@@ -94,10 +96,11 @@ def _discover(slides: Sequence[str | Path], job: ExtractionJob, readers: ReaderP
     """Open every slide that belongs to this process and is not in the store."""
     result = job.result
     store = None if job.options.overwrite else job.store
-    is_stored = stored_slide_test(store, result.changed, job.mpp_of)
+    is_stored = stored_slide_test(store, result.changed, job.mpp_of, job.roi)
     discovery = discover_slides(
         slides, job.mpp_of, job.magnifications, readers, is_stored, job.manifest.select, job.shard
     )
+    check_one_slide(job.roi, len(discovery.examined_files()))
     result.skipped = [path.stem for path in discovery.done]
     result.failures, result.ignored, result.missing = discovery.failures, discovery.ignored, discovery.missing
     result.unscaled = discovery.unscaled

@@ -48,6 +48,11 @@ class ExtractionJob:
         """µm per pixel that the user gives for a slide."""
         return self.manifest.mpp_of(path.stem, self.options.mpp)
 
+    @property
+    def roi(self) -> Path | None:
+        """File or folder with the regions of interest; None means whole slides."""
+        return None if self.options.roi is None else Path(self.options.roi)
+
     def request(self, path: Path) -> SlideRequest:
         """What a reading process needs to know of a slide."""
         return SlideRequest(
@@ -58,6 +63,7 @@ class ExtractionJob:
             self.options.tissue,
             self.manifest.mpp_from(path.stem),
             self.stain_normalization,
+            roi=self.roi,
         )
 
 

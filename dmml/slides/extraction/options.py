@@ -42,6 +42,7 @@ class ExtractionOptions:
     dry_run: bool = False
     stain_normalization: str | None = None
     stain_target: str | Path | None = None
+    roi: str | Path | None = None
 
     def check(self) -> tuple[int, ...]:
         """Check the options and return the magnifications from coarse to fine.
@@ -52,6 +53,7 @@ class ExtractionOptions:
         from dmml.slides.encoders.backend_choice import check_backend
         from dmml.slides.encoders.build import check_weights
         from dmml.slides.encoders.torch_encoder import check_precision
+        from dmml.slides.geojson.roi import check_roi
 
         if self.mpp is not None:
             check_mpp(self.mpp)
@@ -65,6 +67,7 @@ class ExtractionOptions:
             from dmml.slides.tiling.tissue import tissue_function
 
             tissue_function(self.tissue)
+        check_roi(self.roi)
         check_precision(self.precision)
         check_backend(self.backend, self.precision, self.compiled)
         if isinstance(self.encoder, str):
@@ -82,8 +85,10 @@ class ExtractionOptions:
         precision = self.precision
         if not isinstance(self.encoder, str) and precision == "32":
             precision = self.encoder.precision  # a caller's encoder decides
-        # Stores keep the share under the name that it had when the format was fixed.
-        return {"tissue": self.tissue, "least_tissue": self.min_tissue, "precision": precision}
+        # Stores keep the share under the name that it had when the format was fixed. The attributes of each slide name
+        # its regions of interest.
+        roi = {} if self.roi is None else {"roi": "regions of each slide"}
+        return {"tissue": self.tissue, "least_tissue": self.min_tissue, "precision": precision, **roi}
 
 
 def open_for_writing(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dmml.errors import InputError
+from dmml.slides.geojson.roi import roi_digest
 from dmml.slides.slide_error import SlideError
 from dmml.slides.wsi.file_identity import is_same_file
 from dmml.slides.wsi.mpp import FROM_MANIFEST, FROM_OPTION
@@ -32,14 +33,18 @@ def existing_store(out: str) -> FeatureStore | None:
 
 
 def stored_slide_test(
-    store: FeatureStore | None, changed: list[str], mpp_of: Callable[[Path], float | None]
+    store: FeatureStore | None,
+    changed: list[str],
+    mpp_of: Callable[[Path], float | None],
+    roi: Path | None = None,
 ) -> Callable[[Path], bool]:
-    """Return a test of whether the store holds a slide, made from the same file and at the user's scale, if any.
+    """Return a test of whether the store holds a slide, made from the same file, regions and scale.
 
     Args:
         store: None means that there is no store, or that all its slides are to be extracted again.
         changed: Receives the ids of slides that the store holds, but whose file has changed since.
-        mpp_of: µm per pixel that the user gives for a slide.
+        mpp_of: µm per pixel that the user gives for a slide, if any.
+        roi: File or folder with the regions of interest; None means whole slides.
     """
 
     def is_stored(path: Path) -> bool:
@@ -53,6 +58,7 @@ def stored_slide_test(
             )
         if is_same_file(path, attributes):
             _check_same_scale(store.path, path, attributes, mpp_of(path))
+            _check_same_roi(store.path, path, attributes, roi)
             return True
         changed.append(path.stem)
         return False
@@ -67,4 +73,14 @@ def _check_same_scale(out: str, path: Path, attributes: Mapping[str, Any], mpp: 
         raise InputError(
             f"{path}: {out} holds it at {attributes['mpp']:g} µm/px ({attributes['mpp_source']}), but its scale is now "
             f"given as {mpp:g}; give --overwrite to extract it again, or another --out"
+        )
+
+
+def _check_same_roi(out: str, path: Path, attributes: Mapping[str, Any], roi: Path | None) -> None:
+    """Refuse other regions than those that a slide was extracted with, since its tiles would be others."""
+    stored = attributes.get("roi") or {}
+    if roi is not None and stored.get("sha256") != roi_digest(roi, path):
+        raise InputError(
+            f"{path}: {out} holds it with the regions of {stored.get('file', 'no file')}, and the file of --roi {roi} has "
+            "changed since or is another; give --overwrite to extract it again, or another --out"
         )

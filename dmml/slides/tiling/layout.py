@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dmml.errors import InputError
+from dmml.slides.geojson.roi import Roi, read_roi, roi_mask
 from dmml.slides.slide_error import SlideError
 from dmml.slides.stains.stains import StainNormalization, Stains
 from dmml.slides.tiling.grid import (
@@ -54,6 +55,8 @@ class SlideRequest:
     """How the stains of its tiles are normalised; None leaves the tiles as scanned"""
     slide_stains: Stains | None = None
     """The slide's stains, which its layout determines; tiles are normalised only if they are stated"""
+    roi: Path | None = None
+    """GeoJSON file of the slide's regions of interest, or folder with one file per slide; None means the whole slide"""
 
 
 @dataclass
@@ -74,15 +77,19 @@ class Layout:
 def lay_out(slide: Slide, request: SlideRequest) -> Layout:
     """Find the tissue of a slide and lay tiles on it.
 
+    Stains are fitted to all tissue of the slide, so that a region of interest changes which tiles are read and not
+    what they look like.
+
     Raises:
-        SlideError: No tile holds tissue (state `no_tissue`), the method that finds tissue failed (`tissue_failed`), or
-            the stains cannot be fitted (`no_stains`).
+        SlideError: No tile holds tissue (state `no_tissue`), the method that finds tissue failed (`tissue_failed`), the
+            stains cannot be fitted (`no_stains`), or the region of interest cannot be used (see `read_roi`).
     """
     from dmml.slides.tiling.tissue import (  # imports scipy, which a mere check of a file does not need
         find_tissue,
         mask_scale,
     )
 
+    roi = None if request.roi is None else read_roi(request.roi, slide)
     tissue_magnification = max(TISSUE_MAGNIFICATION, *request.magnifications)
     scale = mask_scale(slide.size_um, tile_um(tissue_magnification))
     picture = slide.overview(scale)
@@ -93,10 +100,11 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
         raise SlideError("tissue_failed", f"{slide.path}: {error}") from error
     if unreadable:
         findings["unreadable"] = unreadable  # recorded, since these white areas get no tiles and nobody would notice
-    share = tissue_share(mask, scale, tile_um(tissue_magnification), slide.size_um)
+    read_mask = mask if roi is None else mask & roi_mask(roi, mask.shape, scale / slide.mpp)
+    share = tissue_share(read_mask, scale, tile_um(tissue_magnification), slide.size_um)
     tiles = lay_tiles(share, tissue_magnification, request.magnifications, request.min_tissue)
     if not len(tiles[max(request.magnifications)]):
-        raise _no_tissue(slide, request, share, tissue_magnification, picture, unreadable)
+        raise _no_tissue(slide, request, share, tissue_magnification, picture, unreadable, roi)
     stains = None
     if request.stain_normalization is not None:
         from dmml.slides.stains.slide_stains import fit_slide_stains
@@ -110,6 +118,7 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
         "source": slide.path.name,
         **fingerprint(slide.path),
         "dimensions": list(slide.dimensions),
+        **({} if slide.bounds.size == slide.dimensions else {"bounds": slide.bounds.plain}),
         "mpp": slide.mpp,
         "mpp_source": request.mpp_from if slide.mpp_source == FROM_OPTION else slide.mpp_source,
         "reader": slide.reader,
@@ -117,11 +126,12 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
         "tile_um": {str(m): tile_um(m) for m in tiles},
         "tile_level0_px": {str(m): tile_um(m) / slide.mpp for m in tiles},
         "thumbnail_mpp": mpp,
-        "tissue_mm2": round(float(mask.sum()) * scale**2 / 1e6, 4),
+        "tissue_mm2": round(float(read_mask.sum()) * scale**2 / 1e6, 4),
         "findings": findings,
         **({} if stains is None else {"stains": stains.plain()}),
+        **({} if roi is None else {"roi": roi.record}),
     }
-    return Layout(tiles, thumbnail, _small_mask(mask), attributes, stains)
+    return Layout(tiles, thumbnail, _small_mask(read_mask), attributes, stains)
 
 
 def _no_tissue(
@@ -131,14 +141,19 @@ def _no_tissue(
     magnification: int,
     picture: np.ndarray,
     unreadable_mm2: float,
+    roi: Roi | None,
 ) -> SlideError:
     """Explain why no tile of a slide was kept; `share` is the share of tissue of the tiles of `magnification`."""
-    reason = f"none of its {share.size} {magnification}x tiles holds {request.min_tissue:.0%} tissue"
+    where = "" if roi is None else f" within the regions of {roi.path}"
+    reason = f"none of its {share.size} {magnification}x tiles holds {request.min_tissue:.0%} tissue{where}"
     if not share.size:
         reason = f"{slide.size_um[0]:.0f} × {slide.size_um[1]:.0f} µm is too small for one {magnification}x tile"
     if unreadable_mm2:
         reason += f", and {unreadable_mm2:.2f} mm² cannot be decoded"
-    remedy = _advice_if_colourless(picture) or f"leave it out, or check its µm per pixel ({slide.mpp:.4g})"
+    remedy = f"leave it out, or check its µm per pixel ({slide.mpp:.4g})"
+    if roi is not None and share.size:
+        remedy = "leave it out, or draw the regions on tissue and larger than a tile"
+    remedy = _advice_if_colourless(picture) or remedy
     return SlideError("no_tissue", f"{slide.path}: {reason}; {remedy}")
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from dmml.errors import reason_of
 from dmml.slides.slide_error import SlideError
 from dmml.slides.wsi.block_means import block_means
+from dmml.slides.wsi.bounds import bounds_of
 from dmml.slides.wsi.jpeg_reader import JpegReader
 from dmml.slides.wsi.levels import Levels
 from dmml.slides.wsi.mpp import check_mpp, pixel_um
@@ -42,6 +43,7 @@ class Slide:
 
     Attributes:
         dimensions: (width, height) in pixels of the finest level.
+        bounds: The scanned part, to which viewers crop the slide; the whole slide if the file does not state it.
         mpp: µm per pixel of the finest level.
         mpp_source: Property from which `mpp` was read.
         reader: `openslide:<vendor>`, `tiff:page <n>` if OpenSlide would read another page, or `pillow`.
@@ -66,6 +68,7 @@ class Slide:
             raise
         self.mpp, self.mpp_source = scale.mpp, scale.source
         self.dimensions: tuple[int, int] = self._handle.dimensions
+        self.bounds = bounds_of(opened.properties, self.dimensions)
         self._page_notes, self._series = opened.notes, opened.properties.get("dicom.SeriesInstanceUID")
         self._levels = Levels(self._handle.level_dimensions, self._level_pixels, opened.whole_fractions)
 

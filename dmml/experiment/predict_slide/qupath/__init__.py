@@ -1,0 +1,1 @@
+"""The answer on a slide as files that QuPath opens: tiles, regions and overlays."""

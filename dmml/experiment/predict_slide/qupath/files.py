@@ -1,0 +1,60 @@
+"""Writes the files of an answer that QuPath opens: tiles always, regions and overlays if wanted."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from dmml.experiment.predict_slide.answer import Answer
+from dmml.experiment.predict_slide.qupath.layers import tile_layers
+from dmml.experiment.predict_slide.qupath.options import QuPathFiles
+from dmml.slides.geojson.frame import SlideFrame
+from dmml.slides.geojson.regions import region_features
+from dmml.slides.geojson.tile_layer import TileLayer, tile_features
+from dmml.slides.geojson.writing import write_features
+from dmml.types import Batch, SubspaceOutput
+
+_NAMESPACE = uuid.UUID("2f2b8c8e-0c1d-5a43-9f0f-5d2c3c1a7b60")
+"""Namespace of all ids of dmml's shapes"""
+
+
+def write_qupath_files(
+    folder: Path, answer: Answer, record: Mapping[str, Any], batch: Batch, output: SubspaceOutput, wanted: QuPathFiles
+) -> None:
+    """Write `tiles.geojson` and what else is wanted; if there are several slides, one file for each, named after it.
+
+    The files hold positions, numbers and classes alone. Nothing of the slide's metadata goes into them: it may hold the
+    patient's name, dates and paths.
+
+    Args:
+        folder: Folder of the answer.
+        answer: The answer.
+        record: Content of `prediction.json`.
+        batch: B = 1.
+        output: Output of the model for the batch.
+        wanted: Which files to write.
+    """
+    for index, layers in tile_layers(answer, batch, output).items():
+        slide = record["slides"][index]
+        suffix = f"_{slide['slide_id']}" if len(record["slides"]) > 1 else ""
+        frame = SlideFrame.of(slide)
+        namespace = uuid.uuid5(_NAMESPACE, f"{slide['source_hash']} {record['model']['sha256']}")
+        features = (tile_features(layer, frame, namespace) for layer in layers)
+        write_features(folder / f"tiles{suffix}.geojson", chain.from_iterable(features), sum(map(len, layers)))
+        if wanted.regions:
+            regions = [feature for layer in layers for feature in region_features(layer, frame, namespace)]
+            write_features(folder / f"regions{suffix}.geojson", regions, len(regions))
+        if wanted.overlay:
+            _write_overlays(folder, suffix, layers, frame, namespace)
+
+
+def _write_overlays(
+    folder: Path, suffix: str, layers: Sequence[TileLayer], frame: SlideFrame, namespace: uuid.UUID
+) -> None:
+    from dmml.slides.ome_tiff import write_ome_tiff
+
+    for layer in layers:
+        write_ome_tiff(folder / f"heatmap{suffix}_{layer.magnification}x.ome.tif", layer, frame, namespace)

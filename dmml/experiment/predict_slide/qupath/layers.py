@@ -1,0 +1,150 @@
+"""Turns an answer into tiles with colours, classes and measurements, one layer per magnification and slide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmml.evaluation.plots.style import SUBSPACE_COLOR
+from dmml.experiment.predict_slide.answer import Answer
+from dmml.experiment.predict_slide.maps import MIN_RANGE, PART_NAMES, STRONGEST, contribution_limit
+from dmml.experiment.predict_slide.prototypes import NONE, Prototypes
+from dmml.slides.geojson.tile_layer import Category, TileLayer, cells_of
+from dmml.slides.tiling.grid import tile_um
+from dmml.types import SUBSPACES, Batch, SubspaceOutput
+
+MIN_SHARE = 0.25
+"""A tile is named after the direction of its contribution if this reaches this share of the end of the colour scale"""
+_RAISES, _LOWERS = (178, 24, 43), (33, 102, 172)
+"""Red and blue near the ends of the colour map of contributions"""
+_GREY, _YELLOW = (150, 150, 150), (253, 231, 37)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How the N tiles of a magnification are coloured and classified; see `TileLayer`."""
+
+    colour: NDArray[np.uint8]
+    categories: tuple[Category, ...]
+    category: NDArray[np.int64]
+    neutral: str
+
+
+def tile_layers(answer: Answer, batch: Batch, output: SubspaceOutput) -> dict[int, list[TileLayer]]:
+    """Make the layers of all slides of a patient.
+
+    Colours and classes show what tiles add to the answer, if the model can divide it among them; otherwise the clusters
+    of a model with prototypes, or else the attention.
+
+    Args:
+        answer: The answer.
+        batch: B = 1.
+        output: Output of the model for the batch.
+
+    Returns:
+        {index of the slide as in `Bag.slide`: its layers, the coarsest magnification first}.
+    """
+    layers: dict[int, list[TileLayer]] = {}
+    for m, bag in sorted(batch.bags.items()):
+        mask = bag.mask[0].numpy()
+        if not mask.any():
+            continue
+        measurements = _measurements(answer, output, m, mask)
+        look = _look(answer, measurements, m)
+        slide, cell = bag.slide[0].numpy()[mask], cells_of(bag.position[0].numpy()[mask], tile_um(m))
+        cluster = _cluster_names(answer.prototypes, m)
+        for index in np.unique(slide).tolist():
+            rows = np.flatnonzero(slide == index)
+            layer = TileLayer(
+                m,
+                tile_um(m),
+                cell[rows],
+                look.colour[rows],
+                look.categories,
+                look.category[rows],
+                look.neutral,
+                {name: values[rows] for name, values in measurements.items()},
+                {} if cluster is None else {"cluster": cluster[rows].tolist()},
+            )
+            layers.setdefault(index, []).append(layer)
+    return layers
+
+
+def _measurements(
+    answer: Answer, output: SubspaceOutput, magnification: int, mask: NDArray[np.bool_]
+) -> dict[str, NDArray[np.float64]]:
+    """Return what the tiles of a magnification add to the answer and its parts, and how much attention they get.
+
+    Attention is in multiples of the patient's average tile, as on the maps; it is left out where the deep part, to which
+    it belongs, does not count.
+    """
+    measurements = {}
+    tiles = answer.tiles
+    if tiles is not None and magnification in tiles.magnifications:
+        parts = {p: v for (m, p), v in tiles.scores.items() if m == magnification and v.any()}
+        for part, values in ({"all": tiles.total(magnification)} | parts).items():
+            measurements[_contribution(part)] = values
+    if tiles is None or tiles.deep_share:
+        for s in SUBSPACES:
+            share = output.attention[magnification, s][0].double().numpy()[mask]
+            measurements[f"attention, {PART_NAMES[s]}"] = share * mask.sum()
+    return measurements
+
+
+def _contribution(part: str) -> str:
+    return f"contribution, {PART_NAMES[part]}"
+
+
+def _look(answer: Answer, measurements: dict[str, NDArray[np.float64]], magnification: int) -> _Look:
+    total = measurements.get(_contribution("all"))
+    if total is not None:
+        return _look_of_contributions(total, answer.presentation.tile_classes(answer.headline))
+    if answer.prototypes is not None and magnification in answer.prototypes.cluster:
+        return _look_of_clusters(answer.prototypes.cluster[magnification])
+    return _look_of_attention(np.mean(list(measurements.values()), axis=0))
+
+
+def _look_of_contributions(values: NDArray[np.float64], names: tuple[str, str]) -> _Look:
+    """Colour tiles as on the maps; those of little effect belong to neither of the two classes."""
+    end = contribution_limit(values) or 1.0
+    category = np.where(np.abs(values) < MIN_SHARE * end, -1, np.where(values > 0, 0, 1))
+    categories = (Category(names[0], _RAISES), Category(names[1], _LOWERS))
+    return _Look(_coloured((values / end + 1) / 2, "RdBu_r"), categories, category, "little effect")
+
+
+def _look_of_clusters(cluster: NDArray[np.int64]) -> _Look:
+    from PIL import ImageColor
+
+    categories = tuple(
+        Category(f"{PART_NAMES[s]} cluster", cast("tuple[int, int, int]", ImageColor.getrgb(SUBSPACE_COLOR[s])))
+        for s in SUBSPACES
+    )
+    colours = np.array([*(category.colour for category in categories), _GREY], np.uint8)  # −1 is the last one
+    return _Look(colours[cluster], categories, cluster, "no cluster")
+
+
+def _look_of_attention(values: NDArray[np.float64]) -> _Look:
+    """Colour tiles by their attention, averaged over the subspaces; those above the average tile are a class."""
+    end = max(float(np.percentile(values, STRONGEST)), MIN_RANGE)
+    category = np.where(values > 1, 0, -1)
+    return _Look(
+        _coloured(values / end, "viridis"), (Category("attention", _YELLOW),), category, "below average attention"
+    )
+
+
+def _coloured(scaled: NDArray[np.float64], cmap: str) -> NDArray[np.uint8]:
+    """(N,) values, 0 to 1 → (N, 3) uint8; values beyond get the colours of the ends."""
+    from matplotlib import colormaps
+
+    table = (colormaps[cmap](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
+    return np.asarray(table[np.rint(np.clip(scaled, 0, 1) * 255).astype(int)])
+
+
+def _cluster_names(prototypes: Prototypes | None, magnification: int) -> NDArray[np.object_] | None:
+    """(N,) name of each tile's cluster; None for a model without prototypes."""
+    if prototypes is None or magnification not in prototypes.cluster:
+        return None
+    return np.array([*SUBSPACES, NONE], dtype=object)[prototypes.cluster[magnification]]

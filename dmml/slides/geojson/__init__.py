@@ -1,0 +1,1 @@
+"""Shapes on slides in the GeoJSON that QuPath reads and writes."""
