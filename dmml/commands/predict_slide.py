@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlay",
         metavar="FORMAT",
-        help="write the colours of the tiles as an image, too: ome-tiff (needs the extra: pip install 'dmml[overlay]')",
+        help="write the tiles as an image, too: ome-tiff, their colours (extra: pip install 'dmml[overlay]'), or dicom, a "
+        "parametric map of a DICOM slide (extra: pip install 'dmml[dicom]')",
     )
     parser.add_argument("--one-patient", action="store_true", help="all slides belong to one patient")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing answer")
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
     cases = check_input(args.slides, args.out, **options)
     check_options(args.tissue, args.min_tissue, args.roi)
     check_regions(cases, args.roi, args.mpp)
+    qupath.check_slides([path for case in cases for path in case.slides], args.mpp)
     check_writable(args.out, "name another folder with --out")
     if skipped := describe_unscaled(find_slides(args.slides, lambda path: args.mpp is not None).unscaled):
         print(skipped)

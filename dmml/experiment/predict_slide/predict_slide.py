@@ -122,6 +122,8 @@ def predict_slides(
     cases = check_input(slides, out, mpp, weights, one_patient, overwrite)
     check_options(tissue, min_tissue, roi)
     check_regions(cases, roi, mpp)
+    qupath = qupath or QuPathFiles()
+    qupath.check_slides([path for case in cases for path in case.slides], mpp)
     model = load_model(checkpoint)
     tiles = choose_tiles(checkpoint, model.module.fitted.get("extraction"), tissue, min_tissue, roi)
     check_scales(cases, mpp, model.module.magnifications)
@@ -152,13 +154,13 @@ def _predict(
     encoder: Encoder,
     tiles: TileChoice,
     command: str,
-    qupath: QuPathFiles | None,
+    qupath: QuPathFiles,
 ) -> SlidePrediction:
     batch = _batch(case.name, encoded.bags, model.module.magnifications)
     with threads_for(batch):
         answer, output = read_answer(model.module, batch)
     record = _record(case, model, encoder, tiles, answer, encoded.sources, command)
-    _write(case.folder, answer, record, encoded.thumbnails, batch, output, qupath or QuPathFiles())
+    _write(case, answer, record, encoded.thumbnails, batch, output, qupath)
     return SlidePrediction(case.folder, answer, record)
 
 
@@ -198,7 +200,7 @@ def _record(
 
 
 def _write(
-    folder: Path,
+    case: Case,
     answer: Answer,
     record: dict[str, Any],
     thumbnails: list[Thumbnail],
@@ -212,6 +214,7 @@ def _write(
     from dmml.experiment.predict_slide.prototypes import tile_table
     from dmml.experiment.predict_slide.qupath.files import write_qupath_files
 
+    folder = case.folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial_folder = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -221,7 +224,7 @@ def _write(
         if answer.prototypes is not None:
             table = tile_table(thumbnails, batch, answer.prototypes)
             table.to_csv(partial_folder / TILES, index=False)
-        write_qupath_files(partial_folder, answer, record, batch, output, qupath)
+        write_qupath_files(partial_folder, case.slides, answer, record, batch, output, qupath)
         outcome = answer.presentation.plot(answer)
         if outcome is not None:
             outcome.save(partial_folder, suffixes=("png",))

@@ -18,8 +18,8 @@ SUFFIXES = (
 """Suffixes of files in folders that are always slides"""
 IMAGE_SUFFIXES = tuple(suffix for suffix in PLAIN_SUFFIXES if suffix not in SUFFIXES)
 """Suffixes of files in folders that are slides only if the user states their µm per pixel: most images are not"""
-OVERLAY_SUFFIX = ".ome.tif"
-"""Ending of overlays in folders of predictions, which are no slides although other files of this name are"""
+OVERLAY_SUFFIXES = (".ome.tif", ".dcm")
+"""Endings of overlays in folders of predictions, which are no slides although other files of these names are"""
 _DMML_FILES = frozenset({"prediction.json", "provenance.json", "metrics.json", "crossval.json", "labels.json"})
 """Files that mark a folder of predictions, runs or simulated labels, whose pictures are not slides"""
 _MAX_NAMES = 3
@@ -72,7 +72,7 @@ def find_slides(inputs: Iterable[str | Path], has_scale: Callable[[Path], bool] 
 def _list_for(path: Path, is_of_dmml: bool, has_scale: Callable[[Path], bool], files: FoundFiles) -> list[Path]:
     """Return the list to which a file of a folder belongs."""
     suffix = path.suffix.lower()
-    if is_of_dmml and path.name.lower().endswith(OVERLAY_SUFFIX):
+    if is_of_dmml and path.name.lower().endswith(OVERLAY_SUFFIXES):
         return files.ignored
     if suffix in SUFFIXES:
         return files.slides

@@ -92,13 +92,15 @@ def test_two_slides_of_one_patient_are_one_bag(models, through_a_cohort, tmp_pat
     assert answer["headline"]["class"] == max(("G2", "G3", "G4"), key=lambda name: row[f"prob_{name}"])
     names = {path.name for path in (tmp_path / "o" / "histo_500x300").iterdir()}
     maps = {f"{kind}.png" for slide in ("histo_500x300", "twin") for kind in map_names(answer, f"_{slide}")}
-    assert names == maps | {"classes.png", "prediction.json", "report.html"}
+    shapes = {"tiles_histo_500x300.geojson", "tiles_twin.geojson"}
+    assert names == maps | shapes | {"classes.png", "prediction.json", "report.html"}
 
 
 def test_the_folder_of_an_answer_is_complete(models, whole_slide):
     answer, folder = whole_slide.record, whole_slide.folder
     maps = {f"{name}.png" for name in map_names(answer)}
-    assert {path.name for path in folder.iterdir()} == maps | {"survival.png", "prediction.json", "report.html"}
+    others = {"survival.png", "prediction.json", "report.html", "tiles.geojson"}
+    assert {path.name for path in folder.iterdir()} == maps | others
     assert all(max(Image.open(folder / name).size) >= 512 for name in maps)
     median = torch.load(models.best("student"), weights_only=True)["hyper_parameters"]["fitted"]["median_risk"]
     above = answer["prediction"]["risk"] > median

@@ -10,7 +10,8 @@ from typing import Any
 
 from dmml.experiment.predict_slide.answer import Answer
 from dmml.experiment.predict_slide.qupath.layers import tile_layers
-from dmml.experiment.predict_slide.qupath.options import QuPathFiles
+from dmml.experiment.predict_slide.qupath.options import DICOM, QuPathFiles
+from dmml.slides.discovery.find import OVERLAY_SUFFIXES
 from dmml.slides.geojson.frame import SlideFrame
 from dmml.slides.geojson.regions import region_features
 from dmml.slides.geojson.tile_layer import TileLayer, tile_features
@@ -22,15 +23,22 @@ _NAMESPACE = uuid.UUID("2f2b8c8e-0c1d-5a43-9f0f-5d2c3c1a7b60")
 
 
 def write_qupath_files(
-    folder: Path, answer: Answer, record: Mapping[str, Any], batch: Batch, output: SubspaceOutput, wanted: QuPathFiles
+    folder: Path,
+    slides: Sequence[Path],
+    answer: Answer,
+    record: Mapping[str, Any],
+    batch: Batch,
+    output: SubspaceOutput,
+    wanted: QuPathFiles,
 ) -> None:
     """Write `tiles.geojson` and what else is wanted; if there are several slides, one file for each, named after it.
 
-    The files hold positions, numbers and classes alone. Nothing of the slide's metadata goes into them: it may hold the
-    patient's name, dates and paths.
+    GeoJSON and OME-TIFF hold positions, numbers and classes alone. Nothing of the slide's metadata goes into them: it may
+    hold the patient's name, dates and paths.
 
     Args:
         folder: Folder of the answer.
+        slides: Paths of the slides, in the order of `Bag.slide`.
         answer: The answer.
         record: Content of `prediction.json`.
         batch: B = 1.
@@ -48,13 +56,19 @@ def write_qupath_files(
             regions = [feature for layer in layers for feature in region_features(layer, frame, namespace)]
             write_features(folder / f"regions{suffix}.geojson", regions, len(regions))
         if wanted.overlay:
-            _write_overlays(folder, suffix, layers, frame, namespace)
+            for layer in layers:
+                stem = folder / f"heatmap{suffix}_{layer.magnification}x"
+                _write_overlay(stem, wanted.overlay, layer, frame, slides[index], namespace)
 
 
-def _write_overlays(
-    folder: Path, suffix: str, layers: Sequence[TileLayer], frame: SlideFrame, namespace: uuid.UUID
+def _write_overlay(
+    stem: Path, overlay: str, layer: TileLayer, frame: SlideFrame, slide: Path, namespace: uuid.UUID
 ) -> None:
-    from dmml.slides.ome_tiff import write_ome_tiff
+    if overlay == DICOM:
+        from dmml.slides.parametric_map import write_parametric_map
 
-    for layer in layers:
-        write_ome_tiff(folder / f"heatmap{suffix}_{layer.magnification}x.ome.tif", layer, frame, namespace)
+        write_parametric_map(stem.with_name(f"{stem.name}.dcm"), layer, slide, namespace)
+    else:
+        from dmml.slides.ome_tiff import write_ome_tiff
+
+        write_ome_tiff(stem.with_name(f"{stem.name}{OVERLAY_SUFFIXES[0]}"), layer, frame, namespace)
