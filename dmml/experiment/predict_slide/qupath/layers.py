@@ -24,7 +24,7 @@ _GREY, _YELLOW = (150, 150, 150), (253, 231, 37)
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Style:
     """How the N tiles of a magnification are coloured and classified; see `TileLayer`."""
 
     colour: NDArray[np.uint8]
@@ -53,7 +53,7 @@ def tile_layers(answer: Answer, batch: Batch, output: SubspaceOutput) -> dict[in
         if not mask.any():
             continue
         measurements = _measurements(answer, output, m, mask)
-        look = _look(answer, measurements, m)
+        style = _style(answer, measurements, m)
         slide, cell = bag.slide[0].numpy()[mask], cells_of(bag.position[0].numpy()[mask], tile_um(m))
         cluster = _cluster_names(answer.prototypes, m)
         for index in np.unique(slide).tolist():
@@ -62,10 +62,10 @@ def tile_layers(answer: Answer, batch: Batch, output: SubspaceOutput) -> dict[in
                 m,
                 tile_um(m),
                 cell[rows],
-                look.colour[rows],
-                look.categories,
-                look.category[rows],
-                look.neutral,
+                style.colour[rows],
+                style.categories,
+                style.category[rows],
+                style.neutral,
                 {name: values[rows] for name, values in measurements.items()},
                 {} if cluster is None else {"cluster": cluster[rows].tolist()},
             )
@@ -98,24 +98,24 @@ def _contribution(part: str) -> str:
     return f"contribution, {PART_NAMES[part]}"
 
 
-def _look(answer: Answer, measurements: dict[str, NDArray[np.float64]], magnification: int) -> _Look:
+def _style(answer: Answer, measurements: dict[str, NDArray[np.float64]], magnification: int) -> _Style:
     total = measurements.get(_contribution("all"))
     if total is not None:
-        return _look_of_contributions(total, answer.presentation.tile_classes(answer.headline))
+        return _style_of_contributions(total, answer.presentation.tile_classes(answer.headline))
     if answer.prototypes is not None and magnification in answer.prototypes.cluster:
-        return _look_of_clusters(answer.prototypes.cluster[magnification])
-    return _look_of_attention(np.mean(list(measurements.values()), axis=0))
+        return _style_of_clusters(answer.prototypes.cluster[magnification])
+    return _style_of_attention(np.mean(list(measurements.values()), axis=0))
 
 
-def _look_of_contributions(values: NDArray[np.float64], names: tuple[str, str]) -> _Look:
+def _style_of_contributions(values: NDArray[np.float64], names: tuple[str, str]) -> _Style:
     """Colour tiles as on the maps; those of little effect belong to neither of the two classes."""
     end = contribution_limit(values) or 1.0
     category = np.where(np.abs(values) < MIN_SHARE * end, -1, np.where(values > 0, 0, 1))
     categories = (Category(names[0], _RAISES), Category(names[1], _LOWERS))
-    return _Look(_coloured((values / end + 1) / 2, "RdBu_r"), categories, category, "little effect")
+    return _Style(_coloured((values / end + 1) / 2, "RdBu_r"), categories, category, "little effect")
 
 
-def _look_of_clusters(cluster: NDArray[np.int64]) -> _Look:
+def _style_of_clusters(cluster: NDArray[np.int64]) -> _Style:
     from PIL import ImageColor
 
     categories = tuple(
@@ -123,14 +123,14 @@ def _look_of_clusters(cluster: NDArray[np.int64]) -> _Look:
         for s in SUBSPACES
     )
     colours = np.array([*(category.colour for category in categories), _GREY], np.uint8)  # −1 is the last one
-    return _Look(colours[cluster], categories, cluster, "no cluster")
+    return _Style(colours[cluster], categories, cluster, "no cluster")
 
 
-def _look_of_attention(values: NDArray[np.float64]) -> _Look:
+def _style_of_attention(values: NDArray[np.float64]) -> _Style:
     """Colour tiles by their attention, averaged over the subspaces; those above the average tile are a class."""
     end = max(float(np.percentile(values, STRONGEST)), MIN_RANGE)
     category = np.where(values > 1, 0, -1)
-    return _Look(
+    return _Style(
         _coloured(values / end, "viridis"), (Category("attention", _YELLOW),), category, "below average attention"
     )
 
