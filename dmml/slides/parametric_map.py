@@ -15,6 +15,7 @@ from dmml.atomic_files import atomic_write
 from dmml.slides.geojson.tile_layer import TileLayer
 
 if TYPE_CHECKING:
+    from highdicom.pm import RealWorldValueMapping
     from pydicom import Dataset
 
 _LABEL_LENGTH = 16
@@ -67,7 +68,7 @@ def write_parametric_map(path: Path, layer: TileLayer, slide: Path, namespace: u
         result.save_as(partial)
 
 
-def _mapping(number: int, name: str, end: float) -> object:
+def _mapping(number: int, name: str, end: float) -> RealWorldValueMapping:
     """State the meaning of a channel, whose values lie between −`end` and `end`."""
     from highdicom.pm import RealWorldValueMapping
     from pydicom.sr.codedict import codes

@@ -58,14 +58,14 @@ def read_areas(path: str | Path) -> Geometry:
 
 def _parsed(path: str | Path) -> object:
     try:
-        return json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant)
+        return json.loads(Path(path).read_bytes(), parse_constant=_reject_constant)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not GeoJSON ({reason_of(error)}); {_HINT}") from error
 
 
-def _refuse_constant(name: str) -> float:
+def _reject_constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
 

@@ -22,7 +22,7 @@ print(json.dumps([classes, loaded, code, [name for name in heavy if name in sys.
 
 @pytest.mark.slow
 def test_a_slide_is_predicted_without_lightning_and_its_kin(models, tmp_path):
-    packages = [*TRAINING, "torch._dynamo", "pandas", "timm", "torchvision", "matplotlib"]
+    packages = [*TRAINING, "torch._dynamo", "pandas", "timm", "torchvision", "matplotlib", "shapely", "tifffile"]
     checkpoints = [models.best(name) for name in ("teacher", "student", "grade")]
     argv = ["predict-slide", models.plain, "--mpp", "0.5", "--ckpt_path", checkpoints[1], "--out", str(tmp_path / "o")]
     words = [json.dumps(each) for each in (packages, checkpoints, argv)]
@@ -31,4 +31,12 @@ def test_a_slide_is_predicted_without_lightning_and_its_kin(models, tmp_path):
     assert classes == ["TeacherNetwork", "StudentNetwork", "StudentNetwork"]
     assert to_load == []
     assert code == 0
-    assert not set(to_predict) & {"lightning", "torchmetrics", "jsonargparse", "lifelines", "zarr"}
+    assert not set(to_predict) & {
+        "lightning",
+        "torchmetrics",
+        "jsonargparse",
+        "lifelines",
+        "zarr",
+        "shapely",
+        "tifffile",
+    }
