@@ -48,8 +48,16 @@ def test_the_extraction_of_the_training_store_is_among_the_fitted_values(tmp_pat
         (
             {"tissue": "mine:find", "least_tissue": 0.1},
             EXTRACTION,
-            ["mine:find", " and tiles have at least 10 % tissue", "--min-tissue of the training"],
+            ["mine:find", " and tiles have at least 10 % tissue", "--min-tissue and --roi of the training"],
         ),
+        (
+            EXTRACTION | {"roi": "regions of each slide"},
+            EXTRACTION,
+            ["tissue in regions drawn by hand was read, on the training slides all tissue"],
+        ),
+        (EXTRACTION, EXTRACTION | {"roi": "x"}, ["all tissue was read, on the training slides tissue in regions"]),
+        (EXTRACTION | {"roi": "x"}, EXTRACTION | {"roi": "x"}, []),
+        (EXTRACTION | {"roi": "x"}, EXTRACTION | {"roi": None}, []),
         ({}, EXTRACTION, []),  # imported features
         (EXTRACTION, None, []),
         (EXTRACTION, EXTRACTION | {"tissue": None}, []),  # cohorts that were trained together differ

@@ -43,6 +43,9 @@ def test_a_function_that_a_checkpoint_names_is_not_run_unless_the_user_names_it(
         (COLOUR, {"min_tissue": 0.125}, [r"at least 12\.5 % tissue were read; on the training slides it was 25 %"]),
         ({**COLOUR, "tissue": None}, {}, [r"method colour; the training cohorts differ in this"]),
         ({**COLOUR, "least_tissue": None}, {}, [r"at least 25 % tissue were read; the training cohorts differ"]),
+        (COLOUR, {"roi": "r"}, [r"tissue in regions drawn by hand was read; on the training slides it was all tissue"]),
+        ({**COLOUR, "roi": "regions"}, {}, [r"all tissue was read; on the training slides it was tissue in regions"]),
+        ({**COLOUR, "roi": None}, {"roi": "r"}, [r"regions drawn by hand was read; the training cohorts differ"]),
     ],
 )
 def test_every_difference_from_training_is_named(extraction, options, notes):
@@ -50,6 +53,11 @@ def test_every_difference_from_training_is_named(extraction, options, notes):
     assert len(choice.notes) == len(notes)
     assert all(re.search(pattern, note) for pattern, note in zip(notes, choice.notes, strict=True))
     assert not choice.record["as_in_training"]
+
+
+def test_regions_as_in_training_are_no_difference():
+    choice = choose_tiles("c.ckpt", {**COLOUR, "roi": "regions of each slide"}, roi="rois")
+    assert choice.record == {"tissue": "colour", "min_tissue": 0.25, "roi": "rois", "as_in_training": True}
 
 
 @pytest.mark.parametrize("options", [{"min_tissue": 0.0}, {"min_tissue": 1.5}, {"tissue": "gone:function"}])
