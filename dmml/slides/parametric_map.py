@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,28 +43,32 @@ def write_parametric_map(path: Path, layer: TileLayer, slide: Path, namespace: u
     pixels = _pixels(layer)
     ends = [float(np.abs(pixels[..., i]).max()) or 1.0 for i in range(len(names))]
     millimetres = layer.tile_um / 1000
-    result = hd.pm.ParametricMap(
-        source_images=[source],
-        pixel_array=pixels[None],
-        series_instance_uid=hd.UID.from_uuid(str(uuid.uuid5(namespace, "series"))),
-        series_number=1,
-        sop_instance_uid=hd.UID.from_uuid(str(uuid.uuid5(namespace, f"map {layer.magnification}x"))),
-        instance_number=layer.magnification,
-        manufacturer="dmml",
-        manufacturer_model_name="dmml predict-slide",
-        software_versions=__version__,
-        device_serial_number="0",
-        contains_recognizable_visual_features=False,
-        real_world_value_mappings=[
-            [_mapping(n, name, end)] for n, (name, end) in enumerate(zip(names, ends, strict=True), 1)
-        ],
-        voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.0, window_width=2 * ends[0])],
-        content_label=f"DMML_{layer.magnification}X",
-        content_description=f"Tiles at {layer.magnification}x, for research use only",
-        pixel_measures=PixelMeasuresSequence(pixel_spacing=(millimetres, millimetres), slice_thickness=0.0),
-        plane_orientation=PlaneOrientationSequence("SLIDE", source.ImageOrientationSlide),
-        plane_positions=[PlanePositionSequence("SLIDE", _corner(source, millimetres), pixel_matrix_position=(1, 1))],
-    )
+    # The library warns about names of patients that DICOM would write in another way, and would print them.
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        result = hd.pm.ParametricMap(
+            source_images=[source],
+            pixel_array=pixels[None],
+            series_instance_uid=hd.UID.from_uuid(str(uuid.uuid5(namespace, "series"))),
+            series_number=1,
+            sop_instance_uid=hd.UID.from_uuid(str(uuid.uuid5(namespace, f"map {layer.magnification}x"))),
+            instance_number=layer.magnification,
+            manufacturer="dmml",
+            manufacturer_model_name="dmml predict-slide",
+            software_versions=__version__,
+            device_serial_number="0",
+            contains_recognizable_visual_features=False,
+            real_world_value_mappings=[
+                [_mapping(n, name, end)] for n, (name, end) in enumerate(zip(names, ends, strict=True), 1)
+            ],
+            voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.0, window_width=2 * ends[0])],
+            content_label=f"DMML_{layer.magnification}X",
+            content_description=f"Tiles at {layer.magnification}x, for research use only",
+            pixel_measures=PixelMeasuresSequence(pixel_spacing=(millimetres, millimetres), slice_thickness=0.0),
+            plane_orientation=PlaneOrientationSequence("SLIDE", source.ImageOrientationSlide),
+            plane_positions=[
+                PlanePositionSequence("SLIDE", _corner(source, millimetres), pixel_matrix_position=(1, 1))
+            ],
+        )
     with atomic_write(path) as partial:
         result.save_as(partial)
 

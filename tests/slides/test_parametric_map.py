@@ -72,6 +72,14 @@ def test_tiles_and_map_agree_to_a_pixel_in_the_far_corner(dicom, tmp_path):
         assert np.abs(on_map - on_slide).max() < 1e-6  # mm; a pixel of the slide has 0.0005
 
 
+def test_the_patient_s_name_is_not_printed(dicom, tmp_path, recwarn):
+    data = pydicom.dcmread(dicom)
+    data.PatientName = "JANE"  # a single component, of which highdicom warns
+    data.save_as(dicom)
+    write_parametric_map(tmp_path / "map.dcm", layer_of(dicom, 10), dicom, NAMESPACE)
+    assert [str(each.message) for each in recwarn if "JANE" in str(each.message)] == []
+
+
 def test_the_map_belongs_to_the_study_and_refers_to_the_finest_image(dicom, tmp_path):
     coarse = pydicom.dcmread(dicom)
     coarse.SOPInstanceUID = coarse.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
