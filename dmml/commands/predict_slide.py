@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
+from dmml.experiment.predict_slide.explain.levels import DEFAULT, explain_level
 from dmml.writable import check_writable
 
 
@@ -53,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the tiles as an image, too: ome-tiff, their colours (extra: pip install 'dmml[overlay]'), or dicom, a "
         "parametric map of a DICOM slide (extra: pip install 'dmml[dicom]')",
     )
+    parser.add_argument(
+        "--explain",
+        metavar="LEVEL",
+        default=DEFAULT,
+        help="none; default: maps with a deletion test of each, and sheets of top and bottom tiles; full: also divides the "
+        "deep part among tiles, with more random orders, and needs pip install 'dmml[explain]'",
+    )
     parser.add_argument("--one-patient", action="store_true", help="all slides belong to one patient")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing answer")
 
@@ -73,6 +81,7 @@ def run(args: argparse.Namespace) -> None:
     options = {name: getattr(args, name) for name in ("mpp", "weights", "one_patient", "overwrite")}
     cases = check_input(args.slides, args.out, **options)
     check_options(args.tissue, args.min_tissue, args.roi)
+    explain_level(args.explain)
     check_regions(cases, args.roi, args.mpp)
     qupath.check_slides([path for case in cases for path in case.slides], args.mpp)
     check_writable(args.out, "name another folder with --out")
@@ -105,6 +114,7 @@ def run(args: argparse.Namespace) -> None:
             min_tissue=args.min_tissue,
             roi=args.roi,
             qupath=qupath,
+            explained=args.explain,
             command=_command(args),
             progress=show_progress,
             done=print_answer,
@@ -117,5 +127,7 @@ def _command(args: argparse.Namespace) -> str:
     for name in ("mpp", "weights", "tissue", "min_tissue", "roi", "overlay"):
         if getattr(args, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    if args.explain != DEFAULT:
+        words += ["--explain", args.explain]
     words += [f"--{name.replace('_', '-')}" for name in ("regions", "one_patient", "overwrite") if getattr(args, name)]
     return shlex.join(words)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dmml.errors import InputError
 from dmml.networks.parts.output_parts import BySubspace, DeepParts
@@ -16,7 +17,7 @@ from dmml.networks.subspace_network import SubspaceNetwork
 from dmml.nn.aggregator import Aggregated, Aggregator, TokenAggregator
 from dmml.nn.module_dict import TypedModuleDict
 from dmml.nn.projection import fork, program_embedding
-from dmml.types import SUBSPACES, Batch, SubspaceOutput
+from dmml.types import SUBSPACES, Bag, Batch, SubspaceOutput
 
 
 class StudentNetwork(SubspaceNetwork):
@@ -108,12 +109,42 @@ class StudentNetwork(SubspaceNetwork):
             return self._finish(batch, deep, None if backbone is None else replace(backbone, programs={}))
         base = {} if backbone is None else backbone.programs
         for (m, s), tissue in aggregated.items():
-            key, has_tokens = f"{m}x_{s}", bags[m].mask.any(1, keepdim=True)
-            if key in self.program_readout:
-                programs = self.program_readout[key](tissue) * has_tokens
-                tissue = programs + base[m, s] if (m, s) in base else programs
-            else:
-                programs = tissue[:, :0]
-            deep.programs[m, s] = programs
-            deep.embeddings[m, s] = self.embed[key](tissue) * has_tokens
+            has_tokens = bags[m].mask.any(1, keepdim=True)
+            deep.programs[m, s], deep.embeddings[m, s] = self._embed(m, s, tissue, has_tokens, base.get((m, s)))
         return self._finish(batch, deep, backbone)
+
+    def _embed(
+        self, magnification: int, subspace: str, tissue: Tensor, has_tokens: Tensor, base: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the deep part's programs (B, P) and the embedding (B, d) of aggregated tissue (B, d).
+
+        Args:
+            magnification: Magnification of the tissue.
+            subspace: Subspace of the tissue.
+            tissue: Result of the aggregation.
+            has_tokens: (B, 1) bool.
+            base: (B, P) the backbone's programs, which are added before the embedding; None = there are none.
+        """
+        key, programs = f"{magnification}x_{subspace}", tissue[:, :0]
+        if key in self.program_readout:
+            programs = self.program_readout[key](tissue) * has_tokens
+            tissue = programs if base is None else programs + base
+        return programs, self.embed[key](tissue) * has_tokens
+
+    def tissue_embeddings(
+        self, magnification: int, tokens: Tensor, bag: Bag, batch: Batch, base: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """See `SubspaceNetwork.tissue_embeddings`."""
+        aggregator, has_tokens = self.aggregator[f"{magnification}x"], bag.mask.any(1, keepdim=True)
+        tokens = aggregator.shared_tokens(tokens, bag)
+        embeddings = Aggregated(*aggregator(dict.fromkeys(SUBSPACES, tokens), bag)).embeddings
+        if self._has_whole_embeddings:
+            return embeddings
+        return {
+            s: self._embed(magnification, s, embeddings[s], has_tokens, base.get(s))[1] for s in SUBSPACES
+        }
+
+    def hold_clusters(self, magnification: int, tokens: Tensor, bag: Bag) -> AbstractContextManager[None]:
+        """See `SubspaceNetwork.hold_clusters`."""
+        aggregator = self.aggregator[f"{magnification}x"]
+        return aggregator.hold_clusters(aggregator.shared_tokens(tokens, bag), bag)

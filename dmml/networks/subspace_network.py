@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor
@@ -121,6 +122,24 @@ class SubspaceNetwork(BackboneNetwork):
         if read.statistics is not None:
             deep.statistics[magnification] = read.statistics
         return read.tokens
+
+    def tissue_embeddings(
+        self, magnification: int, tokens: Tensor, bag: Bag, batch: Batch, base: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Compute the embeddings {s: (B, d)} of one magnification from its tokens, as a forward pass in eval mode does.
+
+        Args:
+            magnification: Magnification of the tokens.
+            tokens: (B, N, d) result of the token projection.
+            bag: Mask, positions and slides of the tokens.
+            batch: The batch, for its RNA.
+            base: {s: (B, P)} the backbone's programs of this magnification; {} = there are none.
+        """
+        raise NotImplementedError
+
+    def hold_clusters(self, magnification: int, tokens: Tensor, bag: Bag) -> AbstractContextManager[None]:
+        """Keep the clusters of these tokens within the context (`Aggregator.hold_clusters`); by default there are none."""
+        return nullcontext()
 
     def _finish(self, batch: Batch, deep: DeepParts, backbone: BackboneOutput | None) -> SubspaceOutput:
         """Add the backbone to the deep part (see `assemble_output`)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from dmml.networks.subspace_network import SubspaceNetwork
 from dmml.nn.expression import ExpressionEncoder, MaskedEncoder
 from dmml.nn.fusion import Fusion, FusionOutput, GatedPoolFusion
 from dmml.nn.projection import fork, program_embedding
-from dmml.types import SUBSPACES, Batch, SubspaceOutput
+from dmml.types import SUBSPACES, Bag, Batch, SubspaceOutput
 
 
 class TeacherNetwork(SubspaceNetwork):
@@ -112,18 +112,45 @@ class TeacherNetwork(SubspaceNetwork):
             for s, tokens in zip(SUBSPACES, fork(shared_tokens, self._shared_rule), strict=True):
                 key = f"{m}x_{s}"
                 fused = FusionOutput(*self.fusion[key](tokens, bag, expression[s]))  # a user's fusion may give a pair
-                tissue, deep.attention[m, s] = fused.embedding, fused.attention
+                deep.attention[m, s] = fused.attention
                 if fused.gene_attention is not None:
                     gene_attention[m, s] = fused.gene_attention
-                if key in self.program_readout:
-                    tissue = guided[m, s] = self.program_readout[key](tissue) * has_tokens
-                if key in self.embed:
-                    tissue = expression[s] + self.embed[key](tissue) * has_tokens
-                deep.embeddings[m, s] = tissue
+                programs, deep.embeddings[m, s] = self._embed(key, fused.embedding, has_tokens, expression[s])
+                if programs is not None:
+                    guided[m, s] = programs
                 deep.programs[m, s] = self.program_heads[key](tokens, bag.mask)
         backbone = self._backbone_output(batch, bags, reads_rna, deep.statistics)
         output = self._finish(batch, deep, backbone)
         return replace(output, guided_programs=guided, gene_attention=gene_attention)
+
+    def _embed(
+        self, key: str, tissue: Tensor, has_tokens: Tensor, expression: Tensor
+    ) -> tuple[Tensor | None, Tensor]:
+        """Return the guided programs (B, P), None if there are none, and the embedding (B, d) of fused tissue.
+
+        Args:
+            key: Slot of the tissue.
+            tissue: (B, d) result of the fusion.
+            has_tokens: (B, 1) bool.
+            expression: The encoded genes of the subspace.
+        """
+        programs = None
+        if key in self.program_readout:
+            tissue = programs = self.program_readout[key](tissue) * has_tokens
+        if key in self.embed:
+            tissue = expression + self.embed[key](tissue) * has_tokens
+        return programs, tissue
+
+    def tissue_embeddings(
+        self, magnification: int, tokens: Tensor, bag: Bag, batch: Batch, base: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """See `SubspaceNetwork.tissue_embeddings`; `base` is not read, because it does not enter the embeddings."""
+        embeddings, has_tokens = {}, bag.mask.any(1, keepdim=True)
+        for s in SUBSPACES:
+            key, expression = f"{magnification}x_{s}", self._encode(s, batch, batch.has_expression)
+            fused = FusionOutput(*self.fusion[key](tokens, bag, expression))
+            embeddings[s] = self._embed(key, fused.embedding, has_tokens, expression)[1]
+        return embeddings
 
     def _encode(self, subspace: str, batch: Batch, reads_rna: Tensor) -> Tensor:
         """Encode a subspace's genes as (B, d) or tokens (B, T, d); if the batch lacks them, patients count as without RNA."""

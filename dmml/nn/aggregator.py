@@ -6,6 +6,8 @@ by its class path.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -49,6 +51,28 @@ class Aggregator(nn.Module):
         super().__init__()
         self.width, self.n_merged = width, n_merged
         self.tissue_attention = DeformableAttention(width) if tissue_attention else None
+        self._held_clusters: tuple[Tensor, ...] | None = None
+
+    def find_clusters(self, tokens: Tensor, bag: Bag) -> tuple[Tensor, ...]:
+        """Find the clusters of the shared tokens (B, N, d), as integers (B, N); () for an aggregation without clusters."""
+        return ()
+
+    def clusters(self, tokens: Tensor, bag: Bag) -> tuple[Tensor, ...]:
+        """Return the clusters that are held, or otherwise find them."""
+        return self.find_clusters(tokens, bag) if self._held_clusters is None else self._held_clusters
+
+    @contextmanager
+    def hold_clusters(self, tokens: Tensor, bag: Bag) -> Iterator[None]:
+        """Keep the clusters of these tokens within the context, whatever tokens `forward` gets.
+
+        Clusters jump as tokens change, and a gradient does not see a jump. With held clusters the result is a smooth
+        function of the tokens, which can be integrated along a path.
+        """
+        self._held_clusters = self.find_clusters(tokens, bag)
+        try:
+            yield
+        finally:
+            self._held_clusters = None
 
     def shared_tokens(self, tokens: Tensor, bag: Bag) -> Tensor:
         """Change the tokens (B, N, d) before both subspaces get them."""
@@ -110,11 +134,15 @@ class TokenAggregator(Aggregator):
         self.attend = nn.ModuleDict({s: AttentionBlock(width, heads, dropout) for s in SUBSPACES})
         self.pool = nn.ModuleDict({s: GatedPool(width) for s in SUBSPACES})
 
+    def find_clusters(self, tokens: Tensor, bag: Bag) -> tuple[Tensor, ...]:
+        """See `Aggregator.find_clusters`."""
+        return () if self.n_merged is None else (cluster_tissue(tokens, bag, self.n_merged),)
+
     def forward(self, tokens: dict[str, Tensor], bag: Bag) -> Aggregated:
         """See `Aggregator.forward`."""
         if self.n_merged is None:
             return self._without_merging(tokens, bag)
-        assignment = cluster_tissue(tokens[SUBSPACES[0]], bag, self.n_merged)  # (B, N)
+        [assignment] = self.clusters(tokens[SUBSPACES[0]], bag)  # (B, N)
         has_tokens = bag.mask.new_zeros(len(assignment), self.n_merged + 1)
         has_tokens = has_tokens.scatter(1, assignment.masked_fill(assignment < 0, self.n_merged), True)[
             :, :-1

@@ -44,7 +44,8 @@ class Answer:
         programs_by_magnification: {(m, s): {program: score}}.
         curve: (days, survival) for drawing the survival curve; None for other tasks.
         curves_by_magnification: {m: the same from one magnification alone}; empty for other tasks.
-        tiles: What each tile adds, and how much the deep part counts; None for a model without a backbone.
+        tiles: What each tile adds, and how much the deep part counts; None for a model without a backbone, unless its deep
+            part is divided among tiles.
         prototypes: The clusters of tiles behind the prototypes of the subspaces; None for a model without prototypes.
     """
 
@@ -214,7 +215,7 @@ def plain(answer: Answer) -> dict[str, Any]:
             "reading": "without: the prediction with a subspace's part left out. logits: its part, including half of the "
             "constant. tissue: the tissue-specific part, which belongs to neither subspace",
         },
-        **({} if answer.tiles is None else {"backbone": _backbone(answer.tiles)}),
+        **({"backbone": _backbone(answer.tiles)} if answer.tiles is not None and answer.tiles.has_backbone else {}),
         **({} if answer.prototypes is None else {"prototypes": _prototypes(answer.prototypes)}),
         "programs": {
             s: {

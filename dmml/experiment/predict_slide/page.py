@@ -14,6 +14,8 @@ from dmml.evaluation.report.formatting import number, percent, signed
 from dmml.evaluation.report.pages import TEMPLATES
 from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import TISSUE, Answer, extremes
+from dmml.experiment.predict_slide.explain.explanation import Explanation
+from dmml.experiment.predict_slide.explain.page_parts import page_parts
 from dmml.experiment.predict_slide.maps import Thumbnail, TileMap, encoded
 from dmml.html_pages import data_uri, render_page, unbroken
 from dmml.store.encoder_identity import describe_stains
@@ -29,6 +31,7 @@ def write_page(
     thumbnails: list[Thumbnail],
     maps: list[TileMap],
     outcome: Plot | None,
+    explanation: Explanation,
 ) -> None:
     """Render the page.
 
@@ -39,6 +42,7 @@ def write_page(
         thumbnails: The slides.
         maps: Overlays on the slides.
         outcome: Survival curve or classes.
+        explanation: Tests of the maps, and sheets of tiles.
     """
     from markupsafe import Markup
 
@@ -60,7 +64,8 @@ def write_page(
         subspaces=unbroken(text.subspaces(answer)),
         what_decides=unbroken(text.what_decides(answer)),
         tile_colours=text.tile_colours(answer),
-        tile_table=_tile_table(answer),
+        tile_table=_tile_table(answer, is_divided=explanation.deep is not None),
+        **page_parts(explanation),
         prototypes=[unbroken(sentence) for sentence in text.prototypes(answer)],
         views=_views(answer),
         programs=[_programs(s, title, answer.programs[s]) for s, title in _SUBSPACES if answer.programs.get(s)],
@@ -102,14 +107,19 @@ def _views(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _tile_table(answer: Answer) -> dict[str, Any] | None:
-    """Make a table of what all tiles of a magnification add to each part; None for a model without a backbone."""
+def _tile_table(answer: Answer, is_divided: bool = False) -> dict[str, Any] | None:
+    """Make a table of what all tiles of a magnification add to each part; None if nothing is divided among tiles.
+
+    Args:
+        answer: The answer.
+        is_divided: Whether the deep part is divided among tiles, too.
+    """
     tiles = answer.tiles
     if tiles is None:
         return None
     rows = {f"all tiles at {m}×": {p: tiles.sums.get((m, p), 0.0) for p, _ in _PARTS} for m in tiles.magnifications}
     if tiles.deep_share:
-        rows["deep part, not divided among tiles"] = tiles.undivided
+        rows["error of the division" if is_divided else "deep part, not divided among tiles"] = tiles.undivided
     rows |= {"the mean training patient": tiles.constant, "together": tiles.together}
 
     def cells(row: dict[str, float]) -> list[str]:

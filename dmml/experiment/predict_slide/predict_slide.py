@@ -21,6 +21,8 @@ from dmml.experiment.load_model import CheckpointModel, load_encoder_of, load_mo
 from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import Answer, plain, read_answer
 from dmml.experiment.predict_slide.encoded_ahead import EncodedAhead, EncodedCase, Progress, encode_case
+from dmml.experiment.predict_slide.explain.explanation import Explanation, explain
+from dmml.experiment.predict_slide.explain.levels import DEFAULT, ExplainLevel, explain_level
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_regions, check_scales
 from dmml.experiment.predict_slide.qupath.options import QuPathFiles
 from dmml.experiment.predict_slide.threads import threads_for
@@ -90,6 +92,7 @@ def predict_slides(
     min_tissue: float | None = None,
     roi: str | Path | None = None,
     qupath: QuPathFiles | None = None,
+    explained: str = DEFAULT,
     command: str = "",
     progress: Progress | None = None,
     done: Callable[[SlidePrediction], None] | None = None,
@@ -108,6 +111,7 @@ def predict_slides(
         min_tissue: Smallest share of tissue of a tile that is read; None = as in training.
         roi: GeoJSON file of the regions whose tiles are read, or folder with one per slide; None = whole slides.
         qupath: Which files for QuPath are written besides the tiles; None = no others.
+        explained: How much is explained: a key of `LEVELS`.
         command: The typed command, for the record.
         progress: Called while a slide is encoded, in another thread.
         done: Called with every answer as soon as it is written.
@@ -121,6 +125,7 @@ def predict_slides(
     """
     cases = check_input(slides, out, mpp, weights, one_patient, overwrite)
     check_options(tissue, min_tissue, roi)
+    level = explain_level(explained)
     check_regions(cases, roi, mpp)
     qupath = qupath or QuPathFiles()
     qupath.check_slides([path for case in cases for path in case.slides], mpp)
@@ -134,7 +139,7 @@ def predict_slides(
     with EncodedAhead(cases, encode, progress) as encoded_cases:
         for case, encoded in encoded_cases:
             try:
-                answers.append(_predict(case, encoded.result(), model, encoder, tiles, command, qupath))
+                answers.append(_predict(case, encoded.result(), model, encoder, tiles, command, qupath, level, mpp))
             except SlideError as error:
                 failures.append(str(error))
                 continue
@@ -155,12 +160,15 @@ def _predict(
     tiles: TileChoice,
     command: str,
     qupath: QuPathFiles,
+    level: ExplainLevel,
+    mpp: float | None,
 ) -> SlidePrediction:
     batch = _batch(case.name, encoded.bags, model.module.magnifications)
     with threads_for(batch):
         answer, output = read_answer(model.module, batch)
-    record = _record(case, model, encoder, tiles, answer, encoded.sources, command)
-    _write(case, answer, record, encoded.thumbnails, batch, output, qupath)
+        answer, explanation = explain(model.module, batch, answer, output, level, case.slides, mpp)
+    record = _record(case, model, encoder, tiles, answer, encoded.sources, command) | explanation.record()
+    _write(case, answer, record, encoded.thumbnails, batch, output, qupath, explanation)
     return SlidePrediction(case.folder, answer, record)
 
 
@@ -207,9 +215,10 @@ def _write(
     batch: Batch,
     output: SubspaceOutput,
     qupath: QuPathFiles,
+    explanation: Explanation,
 ) -> None:
     """Write the answer's folder completely or not at all."""
-    from dmml.experiment.predict_slide.maps import tile_maps
+    from dmml.experiment.predict_slide.maps import encoded, tile_maps
     from dmml.experiment.predict_slide.page import write_page
     from dmml.experiment.predict_slide.prototypes import tile_table
     from dmml.experiment.predict_slide.qupath.files import write_qupath_files
@@ -221,6 +230,8 @@ def _write(
         maps = tile_maps(thumbnails, batch, output, answer.tiles, answer.prototypes)
         for tile_map in maps:
             (partial_folder / f"{tile_map.name}.png").write_bytes(tile_map.png())
+        for sheet in explanation.sheets:
+            (partial_folder / f"{sheet.name}.png").write_bytes(encoded(sheet.image, "PNG"))
         if answer.prototypes is not None:
             table = tile_table(thumbnails, batch, answer.prototypes)
             table.to_csv(partial_folder / TILES, index=False)
@@ -228,7 +239,7 @@ def _write(
         outcome = answer.presentation.plot(answer)
         if outcome is not None:
             outcome.save(partial_folder, suffixes=("png",))
-        write_page(partial_folder / "report.html", answer, record, thumbnails, maps, outcome)
+        write_page(partial_folder / "report.html", answer, record, thumbnails, maps, outcome, explanation)
         write_json(partial_folder / PREDICTION, record)
         partial_folder.chmod(0o755)
         if folder.exists():

@@ -56,7 +56,7 @@ def how_certain(answer: Answer) -> list[str]:
         sentences.append(f"They lead to different answers: {disagreement}.")
     elif _sides(answer):
         sentences.append(answer.presentation.agreement)
-    if answer.tiles is not None:
+    if answer.tiles is not None and answer.tiles.has_backbone:
         sentences.append("Both include the contribution of the backbone, which reads all magnifications together.")
     sentences.append(
         "These are two views of one model on the same tissue, and both can be wrong together. Their difference indicates "
@@ -82,9 +82,11 @@ def subspaces(answer: Answer) -> str:
 
 
 def what_decides(answer: Answer) -> str:
-    """Describe how much the backbone and the deep part contribute; empty for a model without a backbone."""
+    """Describe how much the backbone and the deep part contribute; empty if nothing is divided among tiles."""
     if answer.tiles is None:
         return ""
+    if not answer.tiles.has_backbone:
+        return "The model has no backbone: the deep part alone determines this answer."
     backbone = (
         "simple statistics of the tiles, such as their mean, the share of each kind of tissue, and the number of unusual "
         "tiles"

@@ -32,6 +32,7 @@ class TileScores:
         scores: {(magnification, part): (N,)} for the magnifications that the patient has.
         undivided: {part: contribution of the deep part that cannot be divided among tiles}.
         constant: {part: contribution that does not depend on the tiles}.
+        has_backbone: Whether the model has a backbone; without one, the deep part is the whole answer.
     """
 
     deep_share: float
@@ -39,6 +40,7 @@ class TileScores:
     scores: dict[tuple[int, str], NDArray[np.float64]]
     undivided: dict[str, float]
     constant: dict[str, float]
+    has_backbone: bool = True
 
     @property
     def magnifications(self) -> list[int]:
@@ -65,7 +67,6 @@ class TileScores:
         }
 
 
-@torch.inference_mode()
 def read_tiles(model: SubspaceNetwork, batch: Batch, output: SubspaceOutput) -> TileScores | None:
     """Divide one patient's answer among tiles; None for a model without a backbone.
 
@@ -74,8 +75,18 @@ def read_tiles(model: SubspaceNetwork, batch: Batch, output: SubspaceOutput) -> 
         batch: B = 1, without padding.
         output: Output of the model for the batch.
     """
-    if not model.has_backbone:
-        return None
+    return divide_answer(model, batch, output) if model.has_backbone else None
+
+
+@torch.inference_mode()
+def divide_answer(model: SubspaceNetwork, batch: Batch, output: SubspaceOutput) -> TileScores:
+    """Divide what can be divided exactly among tiles; without a backbone, that is the tissue-specific part alone.
+
+    Args:
+        model: The model, in eval mode.
+        batch: B = 1, without padding.
+        output: Output of the model for the batch.
+    """
     direction = model.task.direction(output.logits)[0].double()
 
     def score(logits: Tensor) -> Tensor:
@@ -95,11 +106,14 @@ def read_tiles(model: SubspaceNetwork, batch: Batch, output: SubspaceOutput) -> 
         logits = [_part(output, m, part)[0] for m in available or model.magnifications]
         whole = float(torch.stack([score(each) for each in logits]).mean())
         undivided[part] = whole - constant[part] - sum(values.sum() for (_, p), values in scores.items() if p == part)
-    return TileScores(float(model.deep_share), float(model.program_share), scores, undivided, constant)
+    shares = float(model._share("deep_share")), float(model._share("program_share"))
+    return TileScores(*shares, scores, undivided, constant, model.has_backbone)
 
 
 def _part(output: SubspaceOutput, magnification: int, part: str) -> Tensor:
     """Return the (B, C) contribution of a part to a magnification's logits."""
     if part in SUBSPACES:
         return output.subspace_logits[magnification, part]
+    if magnification not in output.tissue_logits:
+        return torch.zeros_like(output.logits)
     return output.tissue_logits[magnification]

@@ -26,17 +26,22 @@ def tile_logits(model: SubspaceNetwork, batch: Batch) -> TileContributions:
     part of the two subspaces passes through nonlinear layers and is left out.
 
     Args:
-        model: Model in eval mode, with a fitted backbone.
+        model: Model in eval mode; without a fitted backbone, only the tissue-specific part is divided.
         batch: Batch to decompose; magnifications that it lacks are left out.
     """
     bags = {m: bag_of(batch, m, model.n_features or 0) for m in model.magnifications}
-    backbone = tile_contributions(model._require_backbone(), bags, batch.expression, batch.has_expression)
+    if model.has_backbone:
+        backbone = tile_contributions(model._require_backbone(), bags, batch.expression, batch.has_expression)
+    else:
+        nothing = batch.has_expression.new_zeros(len(batch.has_expression), model.task.n_outputs, dtype=torch.float32)
+        backbone = TileContributions({part: {} for part in PARTS}, dict.fromkeys(PARTS, nothing))
     present = {m: bag for m, bag in bags.items() if m in batch.bags and batch.bags[m].features.shape[1]}
     tiles = {part: {m: values for m, values in backbone.tiles[part].items() if m in present} for part in PARTS}
-    if not (model.tissue_specific and model.n_features and model.deep_share):
+    deep_share = model._share("deep_share")
+    if not (model.tissue_specific and model.n_features and deep_share):
         return TileContributions(tiles, backbone.constant)
     available = torch.stack([bag.mask.any(1) for bag in bags.values()]).sum(0).clamp_min(1)
-    share = model.deep_share / available[:, None, None]
+    share = deep_share / available[:, None, None]
     for m, bag in present.items():
         head = model.tissue_heads[f"{m}x"]
         features = clean_features(bag.features, bag.mask, head.project.weight.dtype)

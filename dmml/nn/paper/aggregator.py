@@ -89,15 +89,19 @@ class PrototypeAggregator(Aggregator):
         nn.init.normal_(self.direction.weight, std=width**-0.5)
         self.log_scale = nn.Parameter(torch.tensor(math.log(4.0)))
 
+    def find_clusters(self, tokens: Tensor, bag: Bag) -> tuple[Tensor, ...]:
+        """See `Aggregator.find_clusters`: the cluster of each token, and the token of which it is a copy."""
+        if self.n_merged is None:
+            return ()
+        return cluster_around_peaks(tokens, bag, self.n_merged, self.neighbours, self.peak_score)
+
     def forward(self, tokens: dict[str, Tensor], bag: Bag) -> Aggregated:
         """See `Aggregator.forward`."""
         if self.n_merged is None:
             pooled = {s: self.pool[s](tokens[s], bag.mask) for s in SUBSPACES}
             return Aggregated({s: each[0] for s, each in pooled.items()}, {s: each[1] for s, each in pooled.items()})
         tumor, tme = SUBSPACES
-        assignment, originals = cluster_around_peaks(
-            tokens[tumor], bag, self.n_merged, self.neighbours, self.peak_score
-        )
+        assignment, originals = self.clusters(tokens[tumor], bag)
         prototypes = {tumor: self._prototypes(tokens[tumor], assignment)}
         # Both subspaces have the same tokens. Where no rule parts their gradients, they are one tensor, merged once.
         is_same = tokens[tme] is tokens[tumor]
