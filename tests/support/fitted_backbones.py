@@ -30,12 +30,15 @@ def tissue_bag(generator: torch.Generator, n_tokens: int, factor: float, n_slide
     return Bag(x, position, torch.ones(1, n_tokens, dtype=torch.bool), slide, n_slides)
 
 
-def fitted_backbone(kind: str = "survival", with_rna: bool = True) -> tuple[Backbone, TrainingPatients]:
+def fitted_backbone(
+    kind: str = "survival", with_rna: bool = True, with_programs: bool = False
+) -> tuple[Backbone, TrainingPatients]:
     """A backbone of two magnifications, and the patients that it was fitted to.
 
     Args:
         kind: Kind of the task.
         with_rna: Whether the model of the outcome uses RNA, as in a teacher.
+        with_programs: Whether it predicts programs: every gene is one.
     """
     generator = torch.Generator().manual_seed(3)
     factor = torch.randn(N_PATIENTS, generator=generator)
@@ -62,7 +65,7 @@ def fitted_backbone(kind: str = "survival", with_rna: bool = True) -> tuple[Back
         feature_statistics={m: (x.mean(0).numpy() - 0.4, x.std(0).numpy()) for m, x in flat.items()},
         expression=expression if with_rna else {},
         has_expression=np.ones(N_PATIENTS, bool),
-        programs={},
+        programs=expression if with_programs else {},
         target=target | {"observed": observed},
     )
     backbone = Backbone(components=2, clusters=2)

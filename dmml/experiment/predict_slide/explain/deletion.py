@@ -11,7 +11,7 @@ areas of nearly all of them: p = (1 + number of random orders with at least its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,10 +77,10 @@ class Deletion:
         return float(low[0]), float(high[0])
 
 
-def removal_counts(n_tiles: int, steps: int) -> NDArray[np.int64]:
-    """Return the numbers of removed tiles, (S + 1,) from 0; equal steps, after the last of which tiles remain."""
-    counts = np.rint(n_tiles * np.arange(steps + 1) / (steps + 1)).astype(np.int64)
-    return np.unique(counts[counts < n_tiles])
+def removal_counts(n_tiles: int, shares: Sequence[float]) -> NDArray[np.int64]:
+    """Return the numbers of removed tiles, (S + 1,) from 0: at least one in the first step, and never all."""
+    counts = np.rint(n_tiles * np.asarray(shares)).astype(np.int64).clip(1, n_tiles - 1)
+    return np.unique([0, *counts])
 
 
 def random_orders(n_tiles: int, n_orders: int, seed: int = 0) -> NDArray[np.int64]:
@@ -94,16 +94,16 @@ def order_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.argsort(-values, kind="stable")
 
 
-def deletion_curves(scores: Scores, orders: NDArray[np.int64], steps: int) -> Curves:
+def deletion_curves(scores: Scores, orders: NDArray[np.int64], shares: Sequence[float]) -> Curves:
     """Remove tiles in several orders, and run the model after every step.
 
     Args:
         scores: The model.
         orders: (V, N) each a permutation of the N tiles.
-        steps: Number of steps.
+        shares: Shares of the tiles that are removed, ascending.
     """
     n_tiles = orders.shape[1]
-    counts = removal_counts(n_tiles, steps)
+    counts = removal_counts(n_tiles, shares)
     whole = scores(np.arange(n_tiles)[None])
     columns = {name: [np.repeat(value, len(orders))] for name, value in whole.items()}
     for count in counts[1:]:

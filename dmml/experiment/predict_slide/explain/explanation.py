@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmml.experiment.predict_slide.answer import Answer
 from dmml.experiment.predict_slide.explain.deep_division import DeepDivision, divide_deep_part
-from dmml.experiment.predict_slide.explain.faithfulness import TestedMap, deletion_tests, faithfulness_record
+from dmml.experiment.predict_slide.explain.faithfulness import (
+    ATTENTION,
+    CONTRIBUTION,
+    TestedMap,
+    deletion_tests,
+    faithfulness_record,
+)
 from dmml.experiment.predict_slide.explain.levels import ExplainLevel
 from dmml.experiment.predict_slide.explain.program_contributions import (
     ProgramContributions,
@@ -83,10 +90,26 @@ def explain(
         programs = program_contributions(model, batch, output)
         if deep.parts:
             answer = replace(answer, tiles=deep.added_to(answer.tiles or divide_answer(model, batch, output)))
-    if not level.steps:
+    if not level.shares:
         return answer, Explanation(level.name, deep=deep, programs=programs)
     tested = deletion_tests(model, batch, output, answer.tiles, level)
-    sheets = []
-    if answer.tiles is not None and slides and level.sheet_tiles:
-        sheets = tile_sheets(slides, batch, answer.tiles.scores, level.sheet_tiles, level.sheet_px, mpp)
+    sheets = _sheets(answer, batch, output, level, slides, mpp) if slides and level.sheet_tiles else []
     return answer, Explanation(level.name, tested, deep, programs, sheets)
+
+
+def _sheets(
+    answer: Answer,
+    batch: Batch,
+    output: SubspaceOutput,
+    level: ExplainLevel,
+    slides: Sequence[Path],
+    mpp: float | None,
+) -> list[TileSheet]:
+    """Draw the sheets by contributions or, where nothing is divided among tiles, by attention."""
+    sheet = partial(tile_sheets, slides, batch, n=level.sheet_tiles, side=level.sheet_px, mpp=mpp)
+    if answer.tiles is not None:
+        return sheet(answer.tiles.scores, measure=CONTRIBUTION)
+    attention = {
+        key: values[0].double().cpu().numpy() * values.shape[1] for key, values in output.attention.items() if values.shape[1]
+    }
+    return sheet(attention, measure=ATTENTION)

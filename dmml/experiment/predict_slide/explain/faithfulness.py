@@ -67,7 +67,7 @@ def deletion_tests(
         batch: B = 1, without padding.
         output: Output of the model for the batch.
         tiles: What each tile adds; None if the answer is not divided among tiles.
-        level: Number of steps and random orders.
+        level: Steps of the removal, and the number of random orders.
     """
     tested: list[TestedMap] = []
     for m in sorted(m for m in model.magnifications if m in batch.bags and bool(batch.bags[m].mask.any())):
@@ -106,7 +106,7 @@ def _deletions(
     random = random_orders(n_tiles, level.orders)
     mean_attention = np.mean([values for (kind, _), values in maps.items() if kind == ATTENTION], axis=0)
     values = {**maps, (ATTENTION, ALL): mean_attention}  # of both subspaces, for the map of all parts
-    curves = deletion_curves(subsets, np.vstack([random, *(order_of(each) for each in values.values())]), level.steps)
+    curves = deletion_curves(subsets, np.vstack([random, *(order_of(each) for each in values.values())]), level.shares)
     row = {key: level.orders + i for i, key in enumerate(values)}
     results = {}
     for kind, part in maps:

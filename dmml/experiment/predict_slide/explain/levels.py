@@ -13,7 +13,8 @@ class ExplainLevel:
 
     Attributes:
         name: Value of `--explain`.
-        steps: Number of steps in which a deletion test removes tiles; 0 for no test.
+        shares: Shares of the tiles that a deletion test removes, in ascending order; () for no test. The first ones are
+            small, so that a model that reads a few tiles alone shows it.
         orders: Number of random orders with which a map is compared. Fewer than 19 could not give p ≤ 0.05.
         sheet_tiles: Number of top tiles, and of bottom tiles, on a sheet; 0 for no sheets.
         sheet_px: Side of a tile on a sheet, pixels.
@@ -21,19 +22,21 @@ class ExplainLevel:
     """
 
     name: str
-    steps: int
+    shares: tuple[float, ...]
     orders: int
     sheet_tiles: int
     sheet_px: int
     divides_deep_part: bool
 
 
+_FEW = (0.02, 0.1, 0.25, 0.5, 0.75)
+_MANY = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 LEVELS = {
     level.name: level
     for level in (
-        ExplainLevel("none", steps=0, orders=0, sheet_tiles=0, sheet_px=0, divides_deep_part=False),
-        ExplainLevel("default", steps=4, orders=19, sheet_tiles=8, sheet_px=96, divides_deep_part=False),
-        ExplainLevel("full", steps=9, orders=199, sheet_tiles=8, sheet_px=224, divides_deep_part=True),
+        ExplainLevel("none", shares=(), orders=0, sheet_tiles=0, sheet_px=0, divides_deep_part=False),
+        ExplainLevel("default", shares=_FEW, orders=19, sheet_tiles=8, sheet_px=96, divides_deep_part=False),
+        ExplainLevel("full", shares=_MANY, orders=199, sheet_tiles=8, sheet_px=224, divides_deep_part=True),
     )
 }
 DEFAULT = "default"

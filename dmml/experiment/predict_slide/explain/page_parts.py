@@ -25,6 +25,7 @@ def page_parts(explanation: Explanation) -> dict[str, Any]:
         "sheets": [
             {
                 "uri": data_uri(encoded(sheet.image, "JPEG", quality=85), "jpeg"),
+                "measure": sheet.measure,
                 "title": f"{faithfulness_text.PART_NAMES[sheet.subspace]}, {sheet.magnification}×",
             }
             for sheet in explanation.sheets

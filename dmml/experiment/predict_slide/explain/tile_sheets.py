@@ -31,6 +31,7 @@ class TileSheet:
         subspace: The subspace.
         top: Indices of the tiles that add most, the largest first.
         bottom: Indices of the tiles that add least, the smallest first; no tile is in both.
+        measure: What the values are: "contribution" or "attention".
         image: The tiles, each above its value.
     """
 
@@ -38,6 +39,7 @@ class TileSheet:
     subspace: str
     top: NDArray[np.int64]
     bottom: NDArray[np.int64]
+    measure: str
     image: Image
 
     @property
@@ -60,16 +62,18 @@ def tile_sheets(
     n: int,
     side: int,
     mpp: float | None = None,
+    measure: str = "contribution",
 ) -> list[TileSheet]:
-    """Draw a sheet for every subspace and magnification to which tiles add anything.
+    """Draw a sheet for every subspace and magnification with a value other than 0.
 
     Args:
         slides: The patient's slides, in the order of `Bag.slide`.
         batch: B = 1.
-        scores: {(magnification, part): (N,) what each tile adds}.
+        scores: {(magnification, part): (N,) value of each tile}; other parts than the subspaces are ignored.
         n: Number of tiles in each of the two rows.
         side: Side of a tile in the image, pixels.
         mpp: µm per pixel, used only for slides that do not state it.
+        measure: What the values are, for the titles.
     """
     extremes = {
         (m, s): extreme_tiles(scores[m, s], n)
@@ -82,7 +86,7 @@ def tile_sheets(
     sheets = []
     for (m, s), (top, bottom) in extremes.items():
         rows = [[(pixels[m, int(i)], f"{scores[m, s][i]:+.3f}") for i in row] for row in (top, bottom)]
-        sheets.append(TileSheet(m, s, top, bottom, _sheet(rows, side)))
+        sheets.append(TileSheet(m, s, top, bottom, measure, _sheet(rows, side, measure)))
     return sheets
 
 
@@ -104,12 +108,12 @@ def _read_tiles(
                     yield (m, i), np.full((side, side, 3), 200, np.uint8)
 
 
-def _sheet(rows: Sequence[Sequence[tuple[NDArray[np.uint8], str]]], side: int) -> Image:
+def _sheet(rows: Sequence[Sequence[tuple[NDArray[np.uint8], str]]], side: int, measure: str) -> Image:
     """Draw two rows of tiles with their values below them; values have a hyphen, since the font has no minus sign."""
     from PIL import Image, ImageDraw, ImageFont
 
     n = max(len(row) for row in rows)
-    titles = ("highest contributions", "lowest contributions")
+    titles = (f"highest {measure}", f"lowest {measure}")
     drawn = [(title, row) for title, row in zip(titles, rows, strict=True) if row]
     width, height = n * (side + _GAP) + _GAP, len(drawn) * (_TITLE + side + _LINE + _GAP)
     sheet = Image.new("RGB", (max(width, 150), height), "white")
