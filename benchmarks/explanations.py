@@ -97,9 +97,7 @@ def _fit_without_backbone(folder: Path) -> None:
         raise SystemExit("dmml fit failed; run the benchmark again once its message is dealt with")
 
 
-def explain_slides(
-    checkpoint: Path, cohort: Path, n_slides: int | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def explain_slides(checkpoint: Path, cohort: Path, n_slides: int | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Explain the slides of a cohort, each as a patient of its own.
 
     Args:
@@ -129,7 +127,12 @@ def explain_slides(
         for tested in explanation.tested:
             if tested.deletion is None:
                 continue
-            row = {"slide_id": slide_id, "magnification": tested.magnification, "part": tested.part, "kind": tested.kind}
+            row = {
+                "slide_id": slide_id,
+                "magnification": tested.magnification,
+                "part": tested.part,
+                "kind": tested.kind,
+            }
             random = float(tested.deletion.random.mean())
             by_attention = np.nan if tested.deletion.attention is None else tested.deletion.attention
             row |= {"area": tested.deletion.area, "random": random, "by_attention": by_attention}

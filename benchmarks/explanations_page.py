@@ -87,7 +87,9 @@ def _deletion_table(deletions: Mapping[str, Any]) -> list[str]:
         m, part, kind = key.split("_")
         attention = _cell(entry["by_attention"]) if "by_attention" in entry else "–"
         cells = [_cell(entry[column]) for column in ("area", "random", "minus_random")]
-        lines.append(f"| {kind}, {_PARTS[part]}, {m} | {' | '.join(cells)} | {attention} | {percent(entry['better'])} |")
+        lines.append(
+            f"| {kind}, {_PARTS[part]}, {m} | {' | '.join(cells)} | {attention} | {percent(entry['better'])} |"
+        )
     return lines
 
 

@@ -183,7 +183,11 @@ def _logit_columns(
 
 
 def _tile_shares(
-    fitted: SlideStatistics, columns: Mapping[str, _Columns | None], bag: Bag, statistics: Mapping[str, Tensor], width: int
+    fitted: SlideStatistics,
+    columns: Mapping[str, _Columns | None],
+    bag: Bag,
+    statistics: Mapping[str, Tensor],
+    width: int,
 ) -> Tensor:
     """Return what each tile of a magnification adds to the outputs of `columns`, (B, N, o); 0 at padding.
 

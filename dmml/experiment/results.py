@@ -16,6 +16,7 @@ from dmml.evaluation.caveats import OVERLAP, overlap_text, transductive_text
 from dmml.evaluation.evaluation_result import Evaluation, evaluation_of
 from dmml.evaluation.predictions import write_table
 from dmml.experiment.attention_maps import write_maps
+from dmml.experiment.gene_contributions import write_gene_contributions
 from dmml.experiment.gene_correlations import write_gene_correlations
 from dmml.experiment.program_table import program_rows
 from dmml.experiment.result_context import ResultOrigin, result_context, table_hashes, tested_fold
@@ -72,6 +73,7 @@ def write_test(
     if inputs is not None:
         write_shift(evaluation, inputs, model, data)
         write_gene_correlations(evaluation, inputs, model, data)
+        write_gene_contributions(folder, model, inputs)
     write_calibration(evaluation)
     write_recalibration(evaluation, data.recalibrate)
     log_metrics(evaluation, write_evaluation(evaluation))

@@ -131,6 +131,11 @@ class StudentNetwork(SubspaceNetwork):
             tissue = programs if base is None else programs + base
         return programs, self.embed[key](tissue) * has_tokens
 
+    @property
+    def embeds_backbone_programs(self) -> bool:
+        """See `SubspaceNetwork.embeds_backbone_programs`."""
+        return not self._has_whole_embeddings
+
     def tissue_embeddings(
         self, magnification: int, tokens: Tensor, bag: Bag, batch: Batch, base: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
@@ -140,9 +145,7 @@ class StudentNetwork(SubspaceNetwork):
         embeddings = Aggregated(*aggregator(dict.fromkeys(SUBSPACES, tokens), bag)).embeddings
         if self._has_whole_embeddings:
             return embeddings
-        return {
-            s: self._embed(magnification, s, embeddings[s], has_tokens, base.get(s))[1] for s in SUBSPACES
-        }
+        return {s: self._embed(magnification, s, embeddings[s], has_tokens, base.get(s))[1] for s in SUBSPACES}
 
     def hold_clusters(self, magnification: int, tokens: Tensor, bag: Bag) -> AbstractContextManager[None]:
         """See `SubspaceNetwork.hold_clusters`."""

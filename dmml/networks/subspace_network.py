@@ -123,6 +123,11 @@ class SubspaceNetwork(BackboneNetwork):
             deep.statistics[magnification] = read.statistics
         return read.tokens
 
+    @property
+    def embeds_backbone_programs(self) -> bool:
+        """Whether the programs that the backbone predicts enter the embeddings; by default they do not."""
+        return False
+
     def tissue_embeddings(
         self, magnification: int, tokens: Tensor, bag: Bag, batch: Batch, base: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:

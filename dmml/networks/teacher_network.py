@@ -123,9 +123,7 @@ class TeacherNetwork(SubspaceNetwork):
         output = self._finish(batch, deep, backbone)
         return replace(output, guided_programs=guided, gene_attention=gene_attention)
 
-    def _embed(
-        self, key: str, tissue: Tensor, has_tokens: Tensor, expression: Tensor
-    ) -> tuple[Tensor | None, Tensor]:
+    def _embed(self, key: str, tissue: Tensor, has_tokens: Tensor, expression: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return the guided programs (B, P), None if there are none, and the embedding (B, d) of fused tissue.
 
         Args:

@@ -39,6 +39,11 @@ def map_names(answer: dict, slide: str = "") -> set[str]:
     return names
 
 
+def sheet_names(answer: dict) -> set[str]:
+    """Names of the sheets of tiles: one for each subspace to which tiles add anything."""
+    return {f"tiles_{part}" for part, value in answer["backbone"]["tiles"].items() if value and "tissue" not in part}
+
+
 def with_deep_share(models, path, share: float) -> str:
     """The student's checkpoint with another share of the deep part."""
     checkpoint = torch.load(models.best("student"), weights_only=True)
@@ -92,15 +97,17 @@ def test_two_slides_of_one_patient_are_one_bag(models, through_a_cohort, tmp_pat
     assert answer["headline"]["class"] == max(("G2", "G3", "G4"), key=lambda name: row[f"prob_{name}"])
     names = {path.name for path in (tmp_path / "o" / "histo_500x300").iterdir()}
     maps = {f"{kind}.png" for slide in ("histo_500x300", "twin") for kind in map_names(answer, f"_{slide}")}
+    sheets = {f"{name}.png" for name in sheet_names(answer)}
     shapes = {"tiles_histo_500x300.geojson", "tiles_twin.geojson"}
-    assert names == maps | shapes | {"classes.png", "prediction.json", "report.html"}
+    assert names == maps | sheets | shapes | {"classes.png", "prediction.json", "report.html"}
 
 
 def test_the_folder_of_an_answer_is_complete(models, whole_slide):
     answer, folder = whole_slide.record, whole_slide.folder
     maps = {f"{name}.png" for name in map_names(answer)}
+    sheets = {f"{name}.png" for name in sheet_names(answer)}
     others = {"survival.png", "prediction.json", "report.html", "tiles.geojson"}
-    assert {path.name for path in folder.iterdir()} == maps | others
+    assert {path.name for path in folder.iterdir()} == maps | sheets | others
     assert all(max(Image.open(folder / name).size) >= 512 for name in maps)
     median = torch.load(models.best("student"), weights_only=True)["hyper_parameters"]["fitted"]["median_risk"]
     above = answer["prediction"]["risk"] > median
@@ -134,8 +141,9 @@ def test_the_page_needs_no_other_file_and_states_its_use(whole_slide):
     assert whole_slide.record["answer"][0] in page
     assert "research use only" in page
     assert "not a diagnosis" in page
-    # Every map, and the slide itself above what its tiles add.
-    assert page.count('src="data:image/jpeg;base64,') == len(map_names(whole_slide.record)) + 1
+    # Every map, the sheets of tiles, and the slide itself above what its tiles add.
+    pictures = len(map_names(whole_slide.record)) + len(sheet_names(whole_slide.record))
+    assert page.count('src="data:image/jpeg;base64,') == pictures + 1
     outside = re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"|url\((?!#)([^)]*)\)|(https?://(?!www\.w3\.org)\S+)', page)
     assert outside == []
 

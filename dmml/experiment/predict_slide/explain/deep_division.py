@@ -115,13 +115,15 @@ class _DeepLogit:
         self.bag: Bag = model._bag(batch, magnification)
         self.projection = model.projection[f"{magnification}x"]
         self.programs: dict[str, Tensor] = {}
-        if model.backbone is not None and model.has_backbone:
+        if model.backbone is not None and model.has_backbone and model.embeds_backbone_programs:
             self.programs = tile_programs(model.backbone, magnification, self.bag)
 
     def __call__(self, projected: Tensor, programs: Tensor) -> Tensor:
         """Return the score (1,) of projected tiles (1, N, d) and the backbone's programs (1, P), P = 0 without any."""
         tokens = self.projection.finish(projected, self.bag.mask)
-        base = {s: each.sum(1) for s, each in self.programs.items()} | ({self._subspace: programs} if self.programs else {})
+        base = {s: each.sum(1) for s, each in self.programs.items()} | (
+            {self._subspace: programs} if self.programs else {}
+        )
         embeddings = self.model.tissue_embeddings(self.magnification, tokens, self.bag, self.batch, base)
         return self.model.heads[f"{self.magnification}x"](embeddings)[self._subspace] @ self._direction
 

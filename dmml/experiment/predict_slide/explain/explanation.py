@@ -110,6 +110,8 @@ def _sheets(
     if answer.tiles is not None:
         return sheet(answer.tiles.scores, measure=CONTRIBUTION)
     attention = {
-        key: values[0].double().cpu().numpy() * values.shape[1] for key, values in output.attention.items() if values.shape[1]
+        key: values[0].double().cpu().numpy() * values.shape[1]
+        for key, values in output.attention.items()
+        if values.shape[1]
     }
     return sheet(attention, measure=ATTENTION)

@@ -74,7 +74,11 @@ def deletion_tests(
         maps = dict(_maps(tiles, output, m))
         n_tiles = batch.bags[m].mask.shape[1]
         results = _deletions(TileSubsets(model, batch, output, m), maps, n_tiles, level)
-        tested += [TestedMap(kind, m, part, n_tiles, results.get((kind, part))) for kind, part in maps if _is_displayed(kind, tiles)]
+        tested += [
+            TestedMap(kind, m, part, n_tiles, results.get((kind, part)))
+            for kind, part in maps
+            if _is_displayed(kind, tiles)
+        ]
     return tested
 
 

@@ -35,12 +35,11 @@ def program_contributions(model: SubspaceNetwork, batch: Batch, output: Subspace
     share = float(model._share("deep_share"))
     layers: dict[str, nn.Module] = dict(getattr(model, "embed", {}).items())
     present = [m for m in model.magnifications if m in batch.bags and bool(batch.bags[m].mask.any())]
-    slots = {
-        (m, s): layers[f"{m}x_{s}"]
-        for m in present
-        for s in SUBSPACES
-        if isinstance(layers.get(f"{m}x_{s}"), nn.Linear)
-    }
+    slots: dict[tuple[int, str], nn.Linear] = {}
+    for m in present:
+        for s in SUBSPACES:
+            if isinstance(layer := layers.get(f"{m}x_{s}"), nn.Linear):
+                slots[m, s] = layer
     if not share or not slots:
         return {}
     scores = _inputs(model, batch, slots)
@@ -55,7 +54,7 @@ def program_contributions(model: SubspaceNetwork, batch: Batch, output: Subspace
 
 
 def _inputs(
-    model: SubspaceNetwork, batch: Batch, layers: dict[tuple[int, str], nn.Module]
+    model: SubspaceNetwork, batch: Batch, layers: dict[tuple[int, str], nn.Linear]
 ) -> dict[tuple[int, str], Tensor]:
     """Run the model and return the input of some of its layers."""
     inputs: dict[tuple[int, str], Tensor] = {}

@@ -51,11 +51,15 @@ class TileSubsets:
 
     def _scores(self, kept: Tensor) -> dict[str, NDArray[np.float64]]:
         output = self._model(self._subset(kept))
-        return {name: (logits.double() @ self._direction).cpu().numpy() for name, logits in self._logits(output).items()}
+        return {
+            name: (logits.double() @ self._direction).cpu().numpy() for name, logits in self._logits(output).items()
+        }
 
     def _logits(self, output: SubspaceOutput) -> dict[str, Tensor]:
         """Return {"all" or part: (V, C)}."""
-        parts: dict[str, Tensor] = {s: self._mean([output.subspace_logits[m, s] for m in self._present]) for s in SUBSPACES}
+        parts: dict[str, Tensor] = {
+            s: self._mean([output.subspace_logits[m, s] for m in self._present]) for s in SUBSPACES
+        }
         if output.tissue_logits:
             parts[PARTS[-1]] = self._mean([output.tissue_logits[m] for m in self._present])
         return {ALL: output.logits} | parts

@@ -25,10 +25,12 @@ MODELS = [
     ("student", {"deep_share": None, "aggregator": PrototypeAggregator, "n_merged": 2}),
     ("student", {"deep_share": None, "n_merged": None}),
     ("teacher", {}),
+    ("teacher", {"with_programs": True}),
     ("teacher", {"deep_share": None, "kind": "classification"}),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slides", [1, 2])
 @pytest.mark.parametrize(("name", "changes"), MODELS)
 def test_contributions_add_up_to_each_part_of_the_logits(make_model, make_patient, name, changes, slides):
@@ -44,7 +46,7 @@ def test_contributions_add_up_to_each_part_of_the_logits(make_model, make_patien
         gap = sum(explanation.deep.parts[m, s].gap for m in (10, 20))
         assert tiles.undivided[s] == pytest.approx(gap, abs=1e-4)
         assert abs(tiles.undivided[s]) < 0.01
-    for (m, s), part in explanation.deep.parts.items():
+    for (m, _), part in explanation.deep.parts.items():
         assert part.is_complete
         assert abs(part.gap) <= max(0.01 * abs(part.scores.sum() + part.gap), 1e-3)
         assert part.scores.shape == (patient.bags[m].mask.shape[1],)
@@ -58,14 +60,17 @@ def deep_score(model, patient, magnification, subspace, features, direction):
     return output.subspace_logits[magnification, subspace][0] @ direction / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["survival", "classification"])
 @pytest.mark.parametrize(("name", "changes"), [("student", {"n_merged": None}), ("teacher", {})])
-def test_contributions_are_a_numeric_path_integral_over_the_whole_network(make_model, make_patient, name, changes, kind):
+def test_contributions_are_a_numeric_path_integral_over_the_whole_network(
+    make_model, make_patient, name, changes, kind
+):
     """Without clusters and without a backbone, nothing jumps, so that the network can be integrated as it is."""
     model, patient = make_model(name, kind, deep_share=None, tissue_specific=False, **changes), make_patient(kind)
     _, output = read_answer(model, patient)
     parts = divide_deep_part(model, patient, output).parts
-    direction, n_steps, step = model.task.direction(output.logits)[0], 200, 1e-2
+    direction, n_steps, step = model.task.direction(output.logits)[0], 60, 1e-2
     with torch.no_grad():
         for m, s in ((10, "tumor"), (20, "tme")):
             features = patient.bags[m].features

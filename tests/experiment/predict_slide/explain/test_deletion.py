@@ -33,8 +33,6 @@ def result_of(map_values, scores, attention=None, is_signed=True, n_orders=19, s
     return deletion(curves.shares, output[n_orders], output[:n_orders], by_attention, is_signed)
 
 
-
-
 @pytest.mark.parametrize("is_signed", [True, False])
 def test_the_area_is_the_mean_over_the_steps(is_signed):
     rng = np.random.default_rng(0)

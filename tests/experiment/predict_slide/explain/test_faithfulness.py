@@ -39,9 +39,7 @@ def test_the_scores_of_a_subset_are_those_of_a_bag_without_the_other_tiles(
             alone = model(replace(patient, bags=bags))
         assert scores["all"][i] == pytest.approx(float(alone.logits[0] @ direction), abs=1e-4)
         for part in ("tumor", "tme", "tissue"):
-            logits = [
-                alone.tissue_logits[m] if part == "tissue" else alone.subspace_logits[m, part] for m in (10, 20)
-            ]
+            logits = [alone.tissue_logits[m] if part == "tissue" else alone.subspace_logits[m, part] for m in (10, 20)]
             assert scores[part][i] == pytest.approx(float(sum(logits)[0] @ direction) / 2, abs=1e-4)
 
 
@@ -84,7 +82,9 @@ def test_the_map_of_a_network_that_reads_one_tile_is_faithful_and_attention_is_n
     }
     faithful = tested["contribution_20x_tissue"]
     assert faithful.deletion.is_better_than_random
-    assert faithful.deletion.area == pytest.approx(50 / 60 / 2, rel=1e-3)  # one tile of 60, at one of two magnifications
+    assert faithful.deletion.area == pytest.approx(
+        50 / 60 / 2, rel=1e-3
+    )  # one tile of 60, at one of two magnifications
     assert faithful.deletion.curve[1:] == pytest.approx(0, abs=1e-6)
     assert "better than random" in verdict(faithful)
     for name in ("contribution_10x", "overlay_20x_tumor", "overlay_20x_tme"):
