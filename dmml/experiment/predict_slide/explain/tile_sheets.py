@@ -18,7 +18,9 @@ from dmml.types import SUBSPACES, Batch
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_GAP, _LINE, _TITLE = 6, 16, 22
+_GAP, _LINE, _TITLE, _FONT = 6, 16, 22, 12
+"""Space between tiles, height of the values and of the titles, and size of the font, pixels per `_SIDE` of a tile"""
+_SIDE = 96
 _INK = (40, 40, 40)
 
 
@@ -112,17 +114,19 @@ def _sheet(rows: Sequence[Sequence[tuple[NDArray[np.uint8], str]]], side: int, m
     """Draw two rows of tiles with their values below them; values have a hyphen, since the font has no minus sign."""
     from PIL import Image, ImageDraw, ImageFont
 
-    n = max(len(row) for row in rows)
+    gap, line, title_height, font_size = (round(size * side / _SIDE) for size in (_GAP, _LINE, _TITLE, _FONT))
     titles = (f"highest {measure}", f"lowest {measure}")
     drawn = [(title, row) for title, row in zip(titles, rows, strict=True) if row]
-    width, height = n * (side + _GAP) + _GAP, len(drawn) * (_TITLE + side + _LINE + _GAP)
-    sheet = Image.new("RGB", (max(width, 150), height), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    font = ImageFont.load_default(max(font_size, 8))
+    n, step = max(len(row) for row in rows), title_height + side + line + gap
+    width = max(n * (side + gap) + gap, 2 * gap + round(max(font.getlength(title) for title in titles)))
+    sheet = Image.new("RGB", (width, len(drawn) * step), "white")
+    draw = ImageDraw.Draw(sheet)
     for k, (title, row) in enumerate(drawn):
-        above = k * (_TITLE + side + _LINE + _GAP)
-        draw.text((_GAP, above + 4), title, fill=_INK, font=font)
+        draw.text((gap, k * step + title_height / 6), title, fill=_INK, font=font)
+        top = k * step + title_height
         for j, (pixels, value) in enumerate(row):
-            left = _GAP + j * (side + _GAP)
-            sheet.paste(Image.fromarray(pixels), (left, above + _TITLE))
-            draw.text((left + side / 2, above + _TITLE + side + 2), value, fill=_INK, font=font, anchor="ma")
+            left = gap + j * (side + gap)
+            sheet.paste(Image.fromarray(pixels), (left, top))
+            draw.text((left + side / 2, top + side + line / 8), value, fill=_INK, font=font, anchor="ma")
     return sheet

@@ -42,14 +42,14 @@ def batch():
 
 def test_a_sheet_shows_the_pixels_of_its_tiles(slides, batch):
     values = np.random.default_rng(0).permutation(2 * N).astype(float) - N
-    [sheet] = tile_sheets(slides, batch, {(20, "tumor"): values, (20, "tissue"): values}, n=3, side=48)
+    [sheet] = tile_sheets(slides, batch, {(20, "tumor"): values, (20, "tissue"): values}, n=3, side=96)
     assert sheet.name == "tiles_20x_tumor"
     assert sheet.top.tolist() == sorted(range(2 * N), key=lambda i: -values[i])[:3]
     assert sheet.bottom.tolist() == sorted(range(2 * N), key=lambda i: values[i])[:3]
     pixels = np.asarray(sheet.image, int)
     for row, tiles in enumerate((sheet.top, sheet.bottom)):
         for column, tile in enumerate(tiles):
-            y, x = 22 + 24 + row * (22 + 48 + 16 + 6), 6 + 24 + column * (48 + 6)
+            y, x = 22 + 48 + row * (22 + 96 + 16 + 6), 6 + 48 + column * (96 + 6)
             slide = int(batch.bags[20].slide[0, tile])
             assert pixels[y, x, 0] == pytest.approx(grey_of(slide, tile % N), abs=4)
 
