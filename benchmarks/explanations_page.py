@@ -44,7 +44,7 @@ def page(results: Mapping[str, Any]) -> str:
 _LIMITS = (
     "The truth says where the tissue of a subspace is. It does not say what the model reads: a map may be faithful to a model "
     "that decides by other tiles, and the model's part of a subspace may rest on tissue of the other. So the AUC measures the "
-    "model and its map together, and the deletion test the map alone. Slides are small, with about 9 tiles at 10x and 23 at 20x, "
+    "model and its map together, and the deletion test the map alone. Slides are small, with about 8 tiles at 10x and 22 at 20x, "
     "and one simulated cohort and one fit of each student stand behind all numbers."
 )
 
