@@ -16,6 +16,7 @@ from dmml.evaluation.caveats import OVERLAP, overlap_text, transductive_text
 from dmml.evaluation.evaluation_result import Evaluation, evaluation_of
 from dmml.evaluation.predictions import write_table
 from dmml.experiment.attention_maps import write_maps
+from dmml.experiment.gene_contributions import FILE as GENE_CONTRIBUTIONS
 from dmml.experiment.gene_contributions import write_gene_contributions
 from dmml.experiment.gene_correlations import write_gene_correlations
 from dmml.experiment.program_table import program_rows
@@ -61,7 +62,8 @@ def write_test(
 
     folder = origin.checkpoint.check_result("test", str(data.name), tested_fold(data))
     # Files of an earlier test must never lie next to this test's context, even if the disk fills up in between.
-    for name in ("predictions.csv", "programs.csv", "gene_correlations.csv", "metrics.json", "report.html"):
+    tables = ("predictions.csv", "programs.csv", "gene_correlations.csv", GENE_CONTRIBUTIONS)
+    for name in (*tables, "metrics.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
     context = result_context(origin, model, data, folder)
     write_json(folder / "context.json", context)
