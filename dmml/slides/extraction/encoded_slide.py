@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,9 +46,17 @@ class SlideInProgress:
         layout: Where its tiles lie.
         encoder: The encoder, for the width and the identity of the features.
         partial_file: File that keeps features until the slide is complete; None means that they are not kept.
+        encoded: {magnification: (N, D) features of all its tiles} that need not be computed.
     """
 
-    def __init__(self, request: SlideRequest, layout: Layout, encoder: Encoder, partial_file: Path | None):
+    def __init__(
+        self,
+        request: SlideRequest,
+        layout: Layout,
+        encoder: Encoder,
+        partial_file: Path | None,
+        encoded: Mapping[int, np.ndarray] = MappingProxyType({}),
+    ):
         self.request, self.layout = replace(request, slide_stains=layout.stains), layout
         self.features = {m: np.zeros((len(t), encoder.dim), np.float16) for m, t in layout.tiles.items()}
         self.is_encoded = {m: np.zeros(len(t), bool) for m, t in layout.tiles.items()}
@@ -56,6 +65,8 @@ class SlideInProgress:
         self.is_finished = False
         self.error: SlideError | None = None
         self.partial: PartialFeatures | None = None
+        for magnification, features in encoded.items():
+            self._keep(magnification, np.arange(len(features)), features)
         if partial_file is not None:
             counts = {magnification: len(tiles) for magnification, tiles in layout.tiles.items()}
             digest = input_digest(layout, encoder, request.stain_normalization)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +55,31 @@ def encode_slides(
             yield stream.finished.popleft()
     while stream.finished:
         yield stream.finished.popleft()
+
+
+def encode_layout(
+    request: SlideRequest,
+    layout: Layout,
+    encoder: Encoder,
+    readers: ReaderPool,
+    progress: ReportProgress | None = None,
+    encoded: Mapping[int, np.ndarray] = MappingProxyType({}),
+) -> EncodedSlide:
+    """Encode a slide whose tiles have been chosen.
+
+    Args:
+        request: The slide.
+        layout: Its tiles, which may be some of those that `ReaderPool.lay_out` returns.
+        encoder: As returned by `load_encoder`.
+        readers: Readers of the slide.
+        progress: Called after every batch.
+        encoded: {magnification: (N, D) features of all its tiles} that are not computed again.
+    """
+    stream = _Stream(iter(()), encoder, readers, progress, lambda slide_id: None)
+    stream.begin(SlideInProgress(request, layout, encoder, None, encoded))
+    while not stream.finished:
+        stream.advance()
+    return stream.finished.popleft()
 
 
 @dataclass(frozen=True)
@@ -128,7 +154,10 @@ class _Stream:
             partial_file = self.partial_file_of(request.path.stem)
         except OSError:  # the later write to the store reports the problem with the path
             partial_file = None
-        slide = SlideInProgress(request, layout, self.encoder, partial_file)
+        self.begin(SlideInProgress(request, layout, self.encoder, partial_file))
+
+    def begin(self, slide: SlideInProgress) -> None:
+        """Take a slide as the next one to read."""
         if slide.n_done == slide.n_tiles:  # an earlier run encoded it completely, and died before it was written
             self._finish(slide)
         else:
