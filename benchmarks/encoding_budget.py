@@ -75,7 +75,9 @@ def some_tokens(batch: Batch, rows: dict[int, NDArray[np.bool_]]) -> Batch:
     return replace(batch, bags=bags, parent=new_row[batch.parent[:, torch.from_numpy(rows[FINE])]])
 
 
-def in_part(model: SubspaceStudent, batch: Batch, choose: Choose, share: float, generator: np.random.Generator) -> Batch:
+def in_part(
+    model: SubspaceStudent, batch: Batch, choose: Choose, share: float, generator: np.random.Generator
+) -> Batch:
     """The batch with the fine tokens of chosen coarse ones, chosen slide by slide."""
     of_slide, parent = batch.bags[COARSE].slide[0].numpy(), batch.parent[0].numpy()
     is_chosen = np.zeros(len(of_slide), bool)
@@ -150,7 +152,11 @@ def measure(name: str, seed: int, share: float) -> dict:
 
         row[choice] = {"predicted": predicted[choice].tolist()}
     row["predicted"], row["time"], row["event"] = predicted["all"].tolist(), time.tolist(), event.tolist()
-    print({c: round(concordance_index(time, event, np.array(row[c]["predicted"])) - row["all"], 4) for c in CHOICES}, round(row["all"], 3), flush=True)
+    print(
+        {c: round(concordance_index(time, event, np.array(row[c]["predicted"])) - row["all"], 4) for c in CHOICES},
+        round(row["all"], 3),
+        flush=True,
+    )
     return row
 
 

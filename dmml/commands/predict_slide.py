@@ -40,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="smallest share of tissue of a tile that is read (default: as on the training slides)",
     )
     parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="SHARE",
+        help="encode the 20x tiles of this share of the 10x tiles only, such as 0.25, chosen by the model from what it sees at "
+        "10x (default: all tiles)",
+    )
+    parser.add_argument(
         "--roi",
         metavar="PATH",
         help="GeoJSON file with the regions of the slide to read, drawn in QuPath, or a folder with <slide>.geojson for each "
@@ -71,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     from dmml.experiment.load_model import check_reads_slides
     from dmml.experiment.predict_slide.input import check_input, check_regions
     from dmml.experiment.predict_slide.qupath.options import QuPathFiles
-    from dmml.experiment.predict_slide.tile_choice import check_options
+    from dmml.experiment.predict_slide.tile_choice import check_budget, check_options
     from dmml.networks.checkpoint_content import hyper_parameters_of
     from dmml.slides.discovery.find import describe_unscaled, find_slides
 
@@ -82,6 +89,7 @@ def run(args: argparse.Namespace) -> None:
     cases = check_input(args.slides, args.out, **options)
     check_options(args.tissue, args.min_tissue, args.roi)
     explain_level(args.explain)
+    check_budget(args.budget)
     check_regions(cases, args.roi, args.mpp)
     qupath.check_slides([path for case in cases for path in case.slides], args.mpp)
     check_writable(args.out, "name another folder with --out")
@@ -113,6 +121,7 @@ def run(args: argparse.Namespace) -> None:
             tissue=args.tissue,
             min_tissue=args.min_tissue,
             roi=args.roi,
+            budget=args.budget,
             qupath=qupath,
             explained=args.explain,
             command=_command(args),
@@ -124,7 +133,7 @@ def run(args: argparse.Namespace) -> None:
 def _command(args: argparse.Namespace) -> str:
     """Return the command line that repeats this prediction."""
     words = ["dmml", "predict-slide", *args.slides, "--ckpt_path", args.ckpt_path, "--out", args.out]
-    for name in ("mpp", "weights", "tissue", "min_tissue", "roi", "overlay"):
+    for name in ("mpp", "weights", "tissue", "min_tissue", "budget", "roi", "overlay"):
         if getattr(args, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     if args.explain != DEFAULT:

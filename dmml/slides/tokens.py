@@ -115,7 +115,9 @@ def _encode_in_part(
     bags = {coarse: first.bags[coarse], fine: replace(bag, parent=parents[bag.parent].astype(np.int32))}
     counts = {
         "tiles": {str(m): len(bag.features) for m, bag in bags.items()},
-        "tiles_skipped": n_tiles - sum(len(bag.features) for bag in bags.values()) - second.attributes["tiles_unreadable"],
+        "tiles_skipped": n_tiles
+        - sum(len(bag.features) for bag in bags.values())
+        - second.attributes["tiles_unreadable"],
     }
     return EncodedSlide(request, bags, layout, second.attributes | counts)
 
@@ -126,8 +128,9 @@ def _of_parents(layout: Layout, parents: np.ndarray | None) -> Layout:
     tiles, children = layout.tiles[coarse], layout.tiles[fine]
     if parents is None:
         return replace(layout, tiles={coarse: tiles, fine: _some(children, np.zeros(0, np.int64), None)})
-    kept = np.flatnonzero(np.isin(children.parent, parents))
-    new_parent = np.searchsorted(parents, np.asarray(children.parent)[kept])
+    parent = np.asarray(children.parent)
+    kept = np.flatnonzero(np.isin(parent, parents))
+    new_parent = np.searchsorted(parents, parent[kept])
     return replace(layout, tiles={coarse: _some(tiles, parents, None), fine: _some(children, kept, new_parent)})
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dmml.experiment.predict_slide.input import Case
+from dmml.experiment.predict_slide.tile_budget import parents_within
 from dmml.experiment.predict_slide.tile_choice import TileChoice
 from dmml.slides.tokens import tokens_of_slide
 
@@ -66,6 +67,7 @@ def encode_case(
             min_tissue=tiles.min_tissue,
             stain_normalization=stains,
             roi=tiles.roi,
+            choose_parents=parents_within(tiles.budget, model.module),
         )
         encoded.bags[path.stem] = bags
         picture = np.ascontiguousarray(thumbnail[..., :3])

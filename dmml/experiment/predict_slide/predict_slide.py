@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,6 @@ import torch
 
 from dmml._version import __version__
 from dmml.atomic_files import write_json
-from dmml.data.collate import Collate
-from dmml.data.dataset import PatientReader
 from dmml.errors import InputError
 from dmml.experiment.load_model import CheckpointModel, load_encoder_of, load_model, stain_normalization_of
 from dmml.experiment.predict_slide import text
@@ -24,9 +22,10 @@ from dmml.experiment.predict_slide.encoded_ahead import EncodedAhead, EncodedCas
 from dmml.experiment.predict_slide.explain.explanation import Explanation, explain
 from dmml.experiment.predict_slide.explain.levels import DEFAULT, ExplainLevel, explain_level
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_regions, check_scales
+from dmml.experiment.predict_slide.patient_batch import patient_batch
 from dmml.experiment.predict_slide.qupath.options import QuPathFiles
 from dmml.experiment.predict_slide.threads import threads_for
-from dmml.experiment.predict_slide.tile_choice import TileChoice, check_options, choose_tiles
+from dmml.experiment.predict_slide.tile_choice import TileChoice, check_budget, check_options, choose_tiles
 from dmml.experiment.run_folder import now
 from dmml.slides.slide_error import SlideError
 from dmml.store.encoder_identity import STAINS
@@ -34,7 +33,6 @@ from dmml.store.encoder_identity import STAINS
 if TYPE_CHECKING:
     from dmml.experiment.predict_slide.maps import Thumbnail
     from dmml.slides.encoders.encoder import Encoder
-    from dmml.store import SlideFeatures
     from dmml.types import Batch, SubspaceOutput
 
 TILES = "tiles.csv"
@@ -66,20 +64,6 @@ class SlidePrediction:
         return first, f"  {text.outlook(self.answer)}; {tiles}".replace("×", "x")
 
 
-class _EncodedSlides:
-    """Encoded slides in memory, with the members through which a feature store is read."""
-
-    def __init__(self, slides: dict[str, dict[int, SlideFeatures]]):
-        self._slides = slides
-        self.attributes = {"magnifications": sorted({m for bags in slides.values() for m in bags})}
-
-    def whole(self, slide_ids: Iterable[str]) -> list[str]:
-        return [slide for slide in slide_ids if slide in self._slides]
-
-    def read(self, slide_id: str, magnification: int) -> SlideFeatures | None:
-        return self._slides[slide_id].get(magnification)
-
-
 def predict_slides(
     slides: Sequence[str | Path],
     checkpoint: str | Path,
@@ -91,6 +75,7 @@ def predict_slides(
     tissue: str | None = None,
     min_tissue: float | None = None,
     roi: str | Path | None = None,
+    budget: float | None = None,
     qupath: QuPathFiles | None = None,
     explained: str = DEFAULT,
     command: str = "",
@@ -110,6 +95,7 @@ def predict_slides(
         tissue: Method that finds tissue, `colour` or `module:function`; None = as in training.
         min_tissue: Smallest share of tissue of a tile that is read; None = as in training.
         roi: GeoJSON file of the regions whose tiles are read, or folder with one per slide; None = whole slides.
+        budget: Share of the coarse tiles whose fine tiles are encoded, above 0 and at most 1; None = all.
         qupath: Which files for QuPath are written besides the tiles; None = no others.
         explained: How much is explained: a key of `LEVELS`.
         command: The typed command, for the record.
@@ -126,11 +112,12 @@ def predict_slides(
     cases = check_input(slides, out, mpp, weights, one_patient, overwrite)
     check_options(tissue, min_tissue, roi)
     level = explain_level(explained)
+    check_budget(budget)
     check_regions(cases, roi, mpp)
     qupath = qupath or QuPathFiles()
     qupath.check_slides([path for case in cases for path in case.slides], mpp)
     model = load_model(checkpoint)
-    tiles = choose_tiles(checkpoint, model.module.fitted.get("extraction"), tissue, min_tissue, roi)
+    tiles = choose_tiles(checkpoint, model.module.fitted.get("extraction"), tissue, min_tissue, roi, budget)
     check_scales(cases, mpp, model.module.magnifications)
     encoder = load_encoder_of(model, weights)
     stains = stain_normalization_of(model)
@@ -163,20 +150,13 @@ def _predict(
     level: ExplainLevel,
     mpp: float | None,
 ) -> SlidePrediction:
-    batch = _batch(case.name, encoded.bags, model.module.magnifications)
+    batch = patient_batch(case.name, encoded.bags, model.module.magnifications)
     with threads_for(batch):
         answer, output = read_answer(model.module, batch)
         answer, explanation = explain(model.module, batch, answer, output, level, case.slides, mpp)
     record = _record(case, model, encoder, tiles, answer, encoded.sources, command) | explanation.record()
     _write(case, answer, record, encoded.thumbnails, batch, output, qupath, explanation)
     return SlidePrediction(case.folder, answer, record)
-
-
-def _batch(patient: str, slides: dict[str, dict[int, SlideFeatures]], magnifications: Sequence[int]) -> Batch:
-    """Collate one patient without RNA and outcome, joined and padded as in training."""
-    reader = PatientReader(_EncodedSlides(slides), {patient: list(slides)}, magnifications, cache_gib=0)  # type: ignore[arg-type]
-    collate = Collate(magnifications, [patient], {}, torch.zeros(1, dtype=torch.bool), {})
-    return collate([reader.read(patient)])
 
 
 def _record(

@@ -180,6 +180,9 @@ def _slide_notes(slide: Mapping[str, Any]) -> list[str]:
         sentences.append(f"{n} tile{'s' * (n != 1)} could not be decoded and {'were' if n != 1 else 'was'} left out")
     if area := slide.get("findings", {}).get("unreadable"):
         sentences.append(f"{area:.2f} mm² could not be decoded and were not searched for tissue")
+    if n := slide.get("tiles_skipped"):
+        read = sum(slide["tiles"].values())
+        sentences.append(f"{n} of its {n + read} tiles were not read, to stay within the budget")
     if roi := slide.get("roi"):
         sentences.append(f"only tiles within the regions of {roi['file']} were read")
     if slide["mpp_source"] == FROM_OPTION:

@@ -21,19 +21,23 @@ class TileChoice:
         tissue: Name of the method: `colour`, or `module:function`.
         min_tissue: Smallest share of tissue of a tile that is kept.
         roi: GeoJSON file with the regions whose tiles are read, or folder with one file per slide; None = whole slides.
+        budget: Share of the coarse tiles whose fine tiles are encoded; None = all.
         notes: How this differs from training, or may differ, as clauses without full stops; empty if it is the same.
     """
 
     tissue: str
     min_tissue: float
     roi: Path | None = None
+    budget: float | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def record(self) -> dict[str, Any]:
         """The entry `tiles_chosen` of `prediction.json`."""
         regions = {} if self.roi is None else {ROI_KEY: str(self.roi)}
-        return {"tissue": self.tissue, "min_tissue": self.min_tissue, **regions, "as_in_training": not self.notes}
+        budget = {} if self.budget is None else {"budget": self.budget}
+        choice = {"tissue": self.tissue, "min_tissue": self.min_tissue, **regions, **budget}
+        return {**choice, "as_in_training": not self.notes}
 
 
 def check_options(tissue: str | None = None, min_tissue: float | None = None, roi: str | Path | None = None) -> None:
@@ -51,12 +55,23 @@ def check_options(tissue: str | None = None, min_tissue: float | None = None, ro
         tissue_function(tissue)
 
 
+def check_budget(budget: float | None) -> None:
+    """Check the share of coarse tiles whose fine tiles are encoded.
+
+    Raises:
+        InputError: It is not above 0 and at most 1.
+    """
+    if budget is not None and not 0 < budget <= 1:
+        raise InputError(f"--budget {budget}: must be above 0 and at most 1, such as 0.25")
+
+
 def choose_tiles(
     checkpoint: str | Path,
     extraction: Mapping[str, Any] | None,
     tissue: str | None = None,
     min_tissue: float | None = None,
     roi: str | Path | None = None,
+    budget: float | None = None,
 ) -> TileChoice:
     """Choose tiles as in training, unless the user wants otherwise.
 
@@ -70,6 +85,7 @@ def choose_tiles(
         tissue: Method that the user names, None if none; see `check_options`.
         min_tissue: Smallest share of tissue that the user names, None if none.
         roi: File or folder of the regions to which the user restricts the tiles, None if none.
+        budget: Share of the coarse tiles whose fine tiles are encoded; None = all, as in training.
 
     Raises:
         InputError: In training tissue was found by a function of the user's own, and `tissue` is None.
@@ -85,6 +101,7 @@ def choose_tiles(
         tissue=tissue or trained_tissue or DEFAULT_TISSUE,
         min_tissue=min_tissue or trained_share or MIN_TISSUE,
         roi=None if roi is None else Path(roi),
+        budget=budget,
     )
     return replace(choice, notes=tuple(_differences(choice, trained)))
 
