@@ -92,18 +92,18 @@ def in_part(
 @torch.inference_mode()
 def risks(model: SubspaceStudent, world: WorldData, share: float, seed: int) -> dict[str, NDArray[np.float64]]:
     """{choice: (n_test,) risk}, and from all tiles under "all"."""
-    found: dict[str, dict[str, float]] = {name: {} for name in ("all", *CHOICES)}
+    by_choice: dict[str, dict[str, float]] = {name: {} for name in ("all", *CHOICES)}
     n_tokens = []
     for batch in world.testing.test_dataloader():
         for one in single_patients(batch):
             patient = one.patient_id[0]
             n_tokens.append(one.bags[COARSE].mask.shape[1])
-            found["all"][patient] = risk_of(model, one)
+            by_choice["all"][patient] = risk_of(model, one)
             for name, choose in CHOICES.items():
                 generator = np.random.default_rng([seed, len(n_tokens)])
-                found[name][patient] = risk_of(model, in_part(model, one, choose, share, generator))
+                by_choice[name][patient] = risk_of(model, in_part(model, one, choose, share, generator))
     print(f"  median of {np.median(n_tokens):.0f} tokens at {COARSE}x", flush=True)
-    return {name: np.array([risk[patient] for patient in world.test]) for name, risk in found.items()}
+    return {name: np.array([risk[patient] for patient in world.test]) for name, risk in by_choice.items()}
 
 
 def single_patients(batch: Batch) -> list[Batch]:

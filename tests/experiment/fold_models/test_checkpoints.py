@@ -1,4 +1,4 @@
-"""The models of a cross-validation are found in its folder, all of them or none."""
+"""The models of a cross-validation are paths in its folder, all of them or none."""
 
 import pytest
 
@@ -23,8 +23,8 @@ def crossval(tmp_path):
 @pytest.mark.parametrize(("model", "name"), [(None, "student"), ("teacher", "teacher"), ("student", "student")])
 def test_all_folds_repeats_and_seeds_are_found(crossval, model, name):
     assert is_crossval(crossval)
-    found = checkpoints_of(crossval, model)
-    assert sorted(str(path.relative_to(crossval)) for path in found) == sorted(
+    paths = checkpoints_of(crossval, model)
+    assert sorted(str(path.relative_to(crossval)) for path in paths) == sorted(
         f"{run}/{name}/checkpoints/best.ckpt" for run in RUNS
     )
 
