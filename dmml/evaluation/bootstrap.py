@@ -23,6 +23,8 @@ from dmml.evaluation.statistics.bca import Correction, bca_correction, jackknife
 from dmml.evaluation.statistics.weighted import Weighted, estimate
 
 SEED = 0
+WeightedCurve = Callable[[NDArray], NDArray[np.float64]]
+"""Maps weights (R, n) ≥ 0 to the values (R, K) of a curve at K positions, NaN where undefined."""
 
 
 class Interval(NamedTuple):
@@ -31,6 +33,14 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class Band(NamedTuple):
+    """A curve on a grid of K positions and the limits of its pointwise intervals, (K,) each; NaN where undefined."""
+
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 class Difference(NamedTuple):
@@ -85,6 +95,17 @@ def weighted_interval(metric: Weighted, weights: NDArray) -> Interval:
         return Interval(value, np.nan, np.nan)
     draws = metric(weights)
     return Interval(value, *_limits(value, draws, bca_correction(value, draws, metric(jackknife_weights(n)))))
+
+
+def weighted_band(curve: WeightedCurve, weights: NDArray) -> Band:
+    """A curve with an interval at each position, given the resamples (R, n); the intervals do not hold jointly."""
+    n = weights.shape[1]
+    values, draws, jackknife = curve(np.ones((1, n)))[0], curve(weights), curve(jackknife_weights(n))
+    limits = np.full((2, len(values)), np.nan)
+    for k in np.flatnonzero(np.isfinite(values)):
+        correction = bca_correction(values[k], draws[:, k], jackknife[:, k])
+        limits[:, k] = _limits(values[k], draws[:, k], correction)
+    return Band(values, *limits)
 
 
 def interval(

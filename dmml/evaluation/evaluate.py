@@ -21,6 +21,7 @@ from dmml.evaluation import interval_settings
 from dmml.evaluation.bootstrap import Interval, resamples, weighted_interval
 from dmml.evaluation.predictions import class_names, curve_at, known_labels, known_outcome, survival_days
 from dmml.evaluation.statistics import classification, weighted
+from dmml.evaluation.statistics.antolini import antolini
 from dmml.evaluation.statistics.censoring import training_censoring
 from dmml.evaluation.statistics.hazard_ratio import HazardRatio, hazard_ratio
 from dmml.evaluation.statistics.weighted import Weighted
@@ -85,7 +86,7 @@ def survival_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> d
     time, event, risk = (patients[name].to_numpy(float) for name in ("time", "event", "risk"))
     n, events = len(patients), int((event > 0).sum())
     days = horizons(context, time)
-    names = ["c_index", "c_index_ipcw", "ibs", *(f"auc_{day:g}" for day in days), HAZARD_RATIO]
+    names = ["c_index", "c_index_antolini", "c_index_ipcw", "ibs", *(f"auc_{day:g}" for day in days), HAZARD_RATIO]
     if events < MIN_EVENTS:
         reason = f"{events} of {n} patients with known outcome had the event; at least {MIN_EVENTS} are needed"
         return {name: undefined(reason, n, events) for name in names}
@@ -95,6 +96,7 @@ def survival_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> d
     results = {"c_index": entry(weighted.harrell(time, event, risk), weights, n, events)}
     if np.ptp(risk) == 0:
         results["c_index"]["note"] = "every patient has the same risk, so the model does not distinguish them"
+    results["c_index_antolini"] = _antolini(patients, weights)
     uno = entry(weighted.uno(time, event, risk, censoring, tau), weights, n, events)
     results["c_index_ipcw"] = {**uno, "tau": tau}
     results["ibs"] = _brier(patients, tau, censoring)
@@ -105,6 +107,17 @@ def survival_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> d
         results[f"auc_{day:g}"] = entry(metric, weights, n, by_day, reason)
     results[HAZARD_RATIO] = _hazard_ratio(time, event, risk, context.get("median_risk"))
     return results | _oracle(patients, context)
+
+
+def _antolini(patients: pd.DataFrame, weights: NDArray) -> MetricEntry:
+    """Antolini's concordance; `tau` is the last predicted day if events after it had to be left out."""
+    n, events = len(patients), int((patients["event"] > 0).sum())
+    days = survival_days(patients)
+    if not days:
+        return undefined("the model predicts no survival curve", n, events)
+    metric = entry(antolini(patients), weights, n, events)
+    late = ((patients["event"] > 0) & (patients["time"] > days[-1])).any()
+    return {**metric, "tau": days[-1]} if late else metric
 
 
 def _hazard_ratio(time: NDArray, event: NDArray, risk: NDArray, median_risk: float | None) -> MetricEntry:

@@ -29,7 +29,8 @@ def test_survival_metrics_have_the_documented_names_and_values(survival_test):
     table, context = load(survival_test)
     result = evaluate(table, context)
     assert list(result) == [
-        "c_index", "c_index_ipcw", "ibs", "auc_365", "auc_1095", "hazard_ratio", "c_index_oracle", "share_of_oracle",
+        "c_index", "c_index_antolini", "c_index_ipcw", "ibs", "auc_365", "auc_1095", "hazard_ratio", "c_index_oracle",
+        "share_of_oracle",
     ]  # fmt: skip
     for entry in result.values():
         assert {"value", "low", "high", "n", "events"} <= set(entry)

@@ -135,8 +135,11 @@ def censoring_of(time, event):
     return days, values
 
 
-def pairs(rows, weight_of, comparable):
-    """Matrices of a pair metric: credit and weight of i against j; rows are dictionaries."""
+def pairs(rows, weight_of, comparable, higher=lambda one, other: (one["risk"], other["risk"])):
+    """Matrices of a pair metric: credit and weight of i against j; rows are dictionaries.
+
+    `higher` gives the two numbers of which the first must be the higher one.
+    """
     n = len(rows)
     top, bottom = np.zeros((n, n)), np.zeros((n, n))
     for i, one in enumerate(rows):
@@ -144,7 +147,8 @@ def pairs(rows, weight_of, comparable):
             if one.get("fold") == other.get("fold") and comparable(one, other):
                 weight = weight_of(one)
                 bottom[i, j] = weight
-                top[i, j] = weight * (1.0 if one["risk"] > other["risk"] else 0.5 * (one["risk"] == other["risk"]))
+                first, second = higher(one, other)
+                top[i, j] = weight * (1.0 if first > second else 0.5 * (first == second))
     return top, bottom
 
 
@@ -209,6 +213,14 @@ def survival_metrics(folds, contexts):
 
     metrics = {
         "c_index": Ratio(*pairs(rows, lambda row: 1.0, lambda i, j: i["event"] and outlives(i, j))),
+        "c_index_antolini": Ratio(
+            *pairs(
+                rows,
+                lambda row: 1.0,
+                lambda i, j: i["event"] and i["time"] <= last_day([i]) and outlives(i, j),
+                lambda i, j: tuple(-survival_on(row, i["time"]) for row in (i, j)),
+            )
+        ),
         "c_index_ipcw": Ratio(
             *pairs(
                 rows, lambda row: g(row) ** 2, lambda i, j: i["event"] and i["time"] < taus[id(i)] and outlives(i, j)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dmml.cohort.clinical.follow_up import CensoringCurve
 from dmml.evaluation.predictions import curve_at, survival_days
-from dmml.evaluation.statistics import classification
+from dmml.evaluation.statistics import antolini, classification
 from dmml.evaluation.statistics.weighted import (
     Pairs,
     Weighted,
@@ -64,7 +64,7 @@ def pooled_metric(name: str, folds: Sequence[FoldPredictions]) -> Weighted:
     """A metric of `crossval.json` over the folds, without those in which it is undefined.
 
     Args:
-        name: `c_index`, `c_index_ipcw`, `ibs`, `auc_<days>`, or a classification metric.
+        name: `c_index`, `c_index_antolini`, `c_index_ipcw`, `ibs`, `auc_<days>`, or a classification metric.
         folds: Predictions of at least one fold.
 
     Returns:
@@ -80,6 +80,8 @@ def pooled_metric(name: str, folds: Sequence[FoldPredictions]) -> Weighted:
         return patient_mean([(fold.index, _brier_scores(fold)) for fold in folds if name in fold.tau])
     if name == "c_index":
         pairs = [at_index(harrell_pairs(*fold.columns("time", "event", "risk")), fold.index) for fold in folds]
+    elif name == "c_index_antolini":
+        pairs = [at_index(antolini.pairs_of(fold.table), fold.index) for fold in folds]
     else:
         pairs = [at_index(_censoring_weighted_pairs(name, fold), fold.index) for fold in folds if name in fold.tau]
     return pair_share([each for fold in pairs for each in fold])

@@ -110,11 +110,11 @@ def dynamic_auc(time: ArrayLike, event: ArrayLike, risk: ArrayLike, day: float, 
 
 def harrell_pairs(time: ArrayLike, event: ArrayLike, risk: ArrayLike) -> Pairs:
     """Pairs of Harrell's concordance: i has the event and j is known to outlive i."""
-    time, died, risk = _outcome(time, event, risk)
+    time, died, risk = checked_outcome(time, event, risk)
 
     def block(rows: slice) -> tuple[NDArray, NDArray]:
-        counted = _outlived(time, died, rows)
-        return counted, _order(risk, rows) * counted
+        counted = outlived(time, died, rows)
+        return counted, order(risk[rows, None], risk) * counted
 
     return Pairs(len(time), block)
 
@@ -123,25 +123,25 @@ def uno_pairs(
     time: ArrayLike, event: ArrayLike, risk: ArrayLike, censoring: CensoringCurve, tau: float | None
 ) -> Pairs | None:
     """Pairs of Uno's concordance (see `uno`); None if G is 0 at an event that counts."""
-    time, died, risk = _outcome(time, event, risk)
+    time, died, risk = checked_outcome(time, event, risk)
     early = died & (time < (np.inf if tau is None else tau))
-    inverse = _inverse(censoring.before(time), needed=early) ** 2
+    weight = inverse(censoring.before(time), needed=early) ** 2
 
     def block(rows: slice) -> tuple[NDArray, NDArray]:
-        counted = _outlived(time, early, rows) * inverse[rows, None]
-        return counted, _order(risk, rows) * counted
+        counted = outlived(time, early, rows) * weight[rows, None]
+        return counted, order(risk[rows, None], risk) * counted
 
-    return None if np.isnan(inverse).any() else Pairs(len(time), block)
+    return None if np.isnan(weight).any() else Pairs(len(time), block)
 
 
 def dynamic_pairs(
     time: ArrayLike, event: ArrayLike, risk: ArrayLike, day: float, censoring: CensoringCurve
 ) -> Pairs | None:
     """Pairs of the cumulative/dynamic AUC (see `dynamic_auc`); None if G is 0 at an event that counts."""
-    time, died, risk = _outcome(time, event, risk)
+    time, died, risk = checked_outcome(time, event, risk)
     case = died & (time <= day)
-    inverse = _inverse(censoring.before(time), needed=case)
-    return None if np.isnan(inverse).any() else separation_pairs(risk, inverse, time > day)
+    weight = inverse(censoring.before(time), needed=case)
+    return None if np.isnan(weight).any() else separation_pairs(risk, weight, time > day)
 
 
 def separation_pairs(score: NDArray, case_weight: NDArray, is_control: NDArray[np.bool_]) -> Pairs:
@@ -155,7 +155,7 @@ def separation_pairs(score: NDArray, case_weight: NDArray, is_control: NDArray[n
 
     def block(rows: slice) -> tuple[NDArray, NDArray]:
         counted = case_weight[rows, None] * is_control
-        return counted, _order(score, rows) * counted
+        return counted, order(score[rows, None], score) * counted
 
     return Pairs(len(score), block)
 
@@ -201,11 +201,11 @@ def brier_scores(
         times: (T,) increasing days.
         censoring: Censoring distribution.
     """
-    time, died, survival = _outcome(time, event, survival)
+    time, died, survival = checked_outcome(time, event, survival)
     times = np.asarray(times, float)
     case, control = died[:, None] & (time[:, None] <= times), time[:, None] > times
-    dead = _inverse(censoring.before(time), needed=case.any(1))[:, None]
-    alive = _inverse(censoring.at(times), needed=control.any(0))[None]
+    dead = inverse(censoring.before(time), needed=case.any(1))[:, None]
+    alive = inverse(censoring.at(times), needed=control.any(0))[None]
     errors = np.where(case, survival**2 * dead, 0.0) + np.where(control, (1 - survival) ** 2 * alive, 0.0)
     if len(times) == 1:
         return errors[:, 0]
@@ -226,9 +226,14 @@ def divide(top: ArrayLike, bottom: ArrayLike) -> NDArray[np.float64]:
     return np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, np.nan), where=bottom != 0)
 
 
-def _outcome(
+def checked_outcome(
     time: ArrayLike, event: ArrayLike, prediction: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Days, whether the event happened, and the prediction of each patient, as arrays of equal length.
+
+    Raises:
+        ValueError: The lengths differ, or an outcome is missing.
+    """
     times, events, predictions = (np.asarray(values, np.float64) for values in (time, event, prediction))
     if not len(times) == len(events) == len(predictions):
         raise ValueError(
@@ -240,19 +245,18 @@ def _outcome(
     return times, np.asarray(events > 0), predictions
 
 
-def _outlived(time: NDArray, died: NDArray, rows: slice) -> NDArray[np.bool_]:
+def outlived(time: NDArray, died: NDArray, rows: slice) -> NDArray[np.bool_]:
     """(rows, n) whether i has the event and j is known to have outlived i (later, or censored on the same day)."""
     first = time[rows, None]
     # Events may be cut off at tau. On a shared day, i and j are then cut off together, so the tie rule still holds.
     return died[rows, None] & ((first < time) | ((first == time) & ~died))
 
 
-def _order(score: NDArray, rows: slice) -> NDArray[np.float32]:
-    """(rows, n): 1 if i has the higher score, ½ if the two are tied, else 0."""
-    of_row = score[rows, None]
+def order(of_row: NDArray, score: NDArray) -> NDArray[np.float32]:
+    """(rows, n): 1 if i, whose score is in `of_row` (rows, 1), has the higher one, ½ if the two are tied, else 0."""
     return (of_row > score).astype(np.float32) + np.float32(0.5) * (of_row == score)
 
 
-def _inverse(probability: NDArray, needed: ArrayLike) -> NDArray[np.float64]:
+def inverse(probability: NDArray, needed: ArrayLike) -> NDArray[np.float64]:
     """1 / probability: 0 where it is not needed, NaN where it is needed but the probability is 0."""
     return np.where(needed, divide(np.ones_like(probability), probability), 0.0)

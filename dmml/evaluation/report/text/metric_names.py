@@ -11,6 +11,10 @@ _HIGHER = "higher is better, 0.5 is chance"
 METRIC_NAMES = {
     OVERLAP: ("Patients that the model was trained on", "among the tested patients"),
     "c_index": ("Concordance (Harrell)", _HIGHER),
+    "c_index_antolini": (
+        "Concordance, time-dependent (Antolini)",
+        "order by the predicted survival on the day of each event; higher is better, 0.5 is chance",
+    ),
     "c_index_ipcw": ("Concordance, censoring-weighted (Uno)", _HIGHER),
     "ibs": ("Integrated Brier score", "lower is better"),
     "hazard_ratio": (

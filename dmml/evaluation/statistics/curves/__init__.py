@@ -1,0 +1,1 @@
+"""Curves of weighted patients over decision thresholds: ROC, precision and recall, and net benefit."""
