@@ -1,12 +1,15 @@
-"""The primary metric within sites and other groups that a clinical table defines."""
+"""The primary metric within sites and other groups that a clinical table defines, and the gaps between the groups."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from dmml.evaluation.bootstrap import holm, resamples, weighted_difference
 from dmml.evaluation.endpoints import Endpoint
 from dmml.evaluation.endpoints.find import endpoint_of
 from dmml.evaluation.evaluate import MetricEntry, undefined
@@ -33,7 +36,8 @@ def by_subgroup(predictions: pd.DataFrame, context: Mapping[str, Any], groups: p
 
     Returns:
         One dictionary per group: {column, level, metric} and the metric's entry of `metrics.json`; `level` is the group's
-        value of the column.
+        value of the column. `gap` is the difference between the group and the other groups of its column, see
+        `_gap`; of two groups, only the first has one, because that of the second is the same.
     """
     endpoint = endpoint_of(context, predictions.columns)
     ids = predictions["patient_id"].astype(str)
@@ -43,10 +47,52 @@ def by_subgroup(predictions: pd.DataFrame, context: Mapping[str, Any], groups: p
         names = pd.unique(group_of[pd.notna(group_of)])
         if len(names) < 2:
             continue
-        for name in sorted(names):
-            entry = _primary_metric(predictions[group_of == name], context, endpoint)
-            rows.append({"column": str(column), "level": name, "metric": endpoint.primary, **entry})
+        for index, name in enumerate(sorted(names)):
+            is_member = group_of == name
+            row = {"column": str(column), "level": name, "metric": endpoint.primary}
+            row |= _primary_metric(predictions[is_member], context, endpoint)
+            if len(names) > 2 or index == 0:
+                is_other = pd.notna(group_of) & ~is_member
+                row["gap"] = _gap(predictions[is_member], predictions[is_other], context, endpoint)
+            rows.append(row)
+    gaps = [row["gap"] for row in rows if "gap" in row]
+    for gap, p in zip(gaps, holm([math.nan if gap["p"] is None else gap["p"] for gap in gaps]), strict=True):
+        gap["p_holm"] = None if math.isnan(p) else float(p)
     return rows
+
+
+def _gap(members: pd.DataFrame, others: pd.DataFrame, context: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
+    """Primary metric of a group minus that of the other patients, {value, low, high, p, n_others}.
+
+    Patients are drawn within the group and within the others, in the strata of the endpoint. The p value is that of no
+    difference; `p_holm`, which the caller adds, is adjusted over the gaps of all columns. Pairs of a member and another
+    patient do not count, in either metric.
+    """
+    inside, outside = (endpoint.with_outcome(table.reset_index(drop=True)) for table in (members, others))
+    if reason := _why_no_gap(inside, outside, context, endpoint):
+        return {"value": None, "low": None, "high": None, "p": None, "n_others": len(outside), "reason": reason}
+    strata = [endpoint.bootstrap_strata(table, context) for table in (inside, outside)]
+    drawn = [resamples(len(t), s, seed=seed) for seed, (t, s) in enumerate(zip((inside, outside), strata, strict=True))]
+    metric_in, metric_out = (endpoint.primary_metric(table, context) for table in (inside, outside))
+    n = len(inside)
+    difference = weighted_difference(
+        lambda weights: metric_in(weights[:, :n]), lambda weights: metric_out(weights[:, n:]), np.hstack(drawn)
+    )
+    value, low, high, p = (float(x) if np.isfinite(x) else None for x in difference)
+    gap = {"value": value, "low": low, "high": high, "p": p, "n_others": len(outside)}
+    return gap if value is not None else gap | {"reason": "the metric is undefined in the group or in the others"}
+
+
+def _why_no_gap(inside: pd.DataFrame, outside: pd.DataFrame, context: Mapping[str, Any], endpoint: Endpoint) -> str:
+    """Explain why a group and the others cannot be compared; empty if they can."""
+    n = min(len(inside), len(outside))
+    if n < MIN_PATIENTS:
+        return f"{n} patients with a known outcome on one side; at least {MIN_PATIENTS} are needed"
+    # A mean over classes is comparable only if both sides have patients of the same ones.
+    for name in endpoint.classes(inside, context):
+        if (inside["label"].astype(str) == name).any() != (outside["label"].astype(str) == name).any():
+            return f"only one side has patients of the class {name}"
+    return ""
 
 
 def _primary_metric(members: pd.DataFrame, context: Mapping[str, Any], endpoint: Endpoint) -> MetricEntry:

@@ -49,7 +49,9 @@ def models_by_metric(result: CrossvalResult, metric: str) -> Plot | None:
     if any(name.endswith(JOINED) for name in result.models):
         legend.append(LegendEntry("with clinical covariates", INK, hollow=True))
     title, hint = metric_name(metric, result.endpoint)
-    chance = 0.5 if metric in ("c_index", "c_index_antolini", "c_index_ipcw", "auc") or metric.startswith("auc_") else None
+    chance = (
+        0.5 if metric in ("c_index", "c_index_antolini", "c_index_ipcw", "auc") or metric.startswith("auc_") else None
+    )
     caption = f"Pooled over folds, with {interval_settings.level_text()} patient-bootstrap intervals; {hint}."
     shown_legend = legend if len(legend) > 1 else ()
     return forest_plot(f"models_{metric}", rows, title, title, chance, caption, shown_legend, show_values=False)

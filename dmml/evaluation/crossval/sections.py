@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from dmml.evaluation.crossval.model_names import label
 from dmml.evaluation.crossval.plots import calibration_plot_of, calibrations_of, models_with_curves, risk_group_plot
 from dmml.evaluation.crossval.results import CrossvalResult
 from dmml.evaluation.crossval.tables import hazard_ratio_table
+from dmml.evaluation.plots.curves.decision import decision_plot
+from dmml.evaluation.plots.plot import file_name
 from dmml.evaluation.predictions import known_labels
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
+from dmml.evaluation.report.decision_table import HOW_TO_READ as NET_BENEFIT
+from dmml.evaluation.report.decision_table import decision_table
 from dmml.evaluation.report.section import Section
 
 N_CALIBRATED = 2
@@ -39,6 +44,28 @@ def calibration_section(result: CrossvalResult) -> Section | None:
     return Section("Calibration", ([HOW_TO_READ] if plots else []) + sentences, plots, tables)
 
 
+def decision_section(result: CrossvalResult) -> Section | None:
+    """Net benefit of the out-of-fold predictions of the first models, all folds taken together.
+
+    Probabilities mean the same in each fold, unlike risks, so patients of several folds can be counted together.
+    """
+    plots, tables = [], []
+    for model in models_with_curves(result)[:N_CALIBRATED]:
+        rows = result.endpoint.with_outcome(result.predictions_of(model))
+        curves = result.endpoint.decision_curves(rows, decision_context(result, model)) if len(rows) else []
+        for plot in map(decision_plot, curves):
+            title = f"{plot.title}, {label(model)}"
+            plots.append(replace(plot, name=f"{plot.name}_{file_name(model)}", title=title))
+        tables += [decision_table(curves, f": {label(model)}")] if curves else []
+    return Section("Decision curves", [NET_BENEFIT], plots, tables) if plots else None
+
+
+def decision_context(result: CrossvalResult, model: str) -> dict[str, Any]:
+    """Horizons that all folds evaluate; no entry for classes."""
+    by_fold = list(result.context_by_fold(model, "horizons").values())
+    return {"horizons": [day for day in by_fold[0] if all(day in days for days in by_fold)]} if by_fold else {}
+
+
 def class_section(result: CrossvalResult) -> Section | None:
     """Confusion table and reliability of the best model; None for survival."""
     from dmml.evaluation.plots.classification import confusion_plot, reliability_plot
@@ -59,6 +86,7 @@ SECTIONS: tuple[Callable[[CrossvalResult], Section | None], ...] = (
     risk_group_section,
     calibration_section,
     class_section,
+    decision_section,
 )
 """Sections between the training curves and the origin of the results. A function returns None where it has nothing to
 show."""

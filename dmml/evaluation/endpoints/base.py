@@ -14,6 +14,7 @@ from dmml.evaluation.evaluate import MetricEntry, entry, undefined
 if TYPE_CHECKING:
     from dmml.evaluation.evaluation_result import Evaluation
     from dmml.evaluation.plots.plot import Plot
+    from dmml.evaluation.statistics.curves.decision import DecisionCurve
     from dmml.evaluation.statistics.pooled import FoldPredictions
     from dmml.evaluation.statistics.weighted import Weighted
 
@@ -179,6 +180,15 @@ class Endpoint:
 
     def plots(self, evaluation: Evaluation) -> list[Plot]:
         """Draw the plots of a test, of which at least one patient has a known outcome."""
+        return []
+
+    def decision_curves(self, patients: pd.DataFrame, context: Context) -> list[DecisionCurve]:
+        """Return the net benefit of acting on the predictions; none if they are no probabilities of an outcome.
+
+        Args:
+            patients: Rows of `predictions.csv` with a known outcome, at least one.
+            context: Content of `context.json`.
+        """
         return []
 
     def achievement(self, predictions: pd.DataFrame, context: Context) -> str:

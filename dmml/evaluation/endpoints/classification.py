@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dmml.evaluation.bootstrap import resamples
 from dmml.evaluation.endpoints.base import Context, Endpoint
 from dmml.evaluation.evaluate import MetricEntry, class_metrics
 from dmml.evaluation.predictions import class_names, known_labels
@@ -17,6 +18,7 @@ from dmml.evaluation.statistics import classification
 if TYPE_CHECKING:
     from dmml.evaluation.evaluation_result import Evaluation
     from dmml.evaluation.plots.plot import Plot
+    from dmml.evaluation.statistics.curves.decision import DecisionCurve
     from dmml.evaluation.statistics.pooled import FoldPredictions
     from dmml.evaluation.statistics.weighted import Weighted
 
@@ -95,16 +97,37 @@ class ClassificationEndpoint(Endpoint):
         return {f"log odds of {name}": np.log(p) - np.log1p(-p) for name, p in probabilities.items()}
 
     def plots(self, evaluation: Evaluation) -> list[Plot]:
-        """Draw the confusion table, ROC curves and reliability."""
-        from dmml.evaluation.plots.classification import confusion_plot, reliability_plot, roc_plot
+        """Draw the confusion table, ROC curves, precision and recall, and reliability."""
+        from dmml.evaluation.plots.classification import confusion_plot, reliability_plot
+        from dmml.evaluation.plots.curves.separation import precision_plot, roc_plot
+        from dmml.evaluation.statistics.curves.separation import class_separation
 
         classes, (label, probability) = evaluation.classes, evaluation.labels
-        return [
+        separations = {classes[i]: class_separation(label, probability, i) for i in _each_against_rest(classes)}
+        weights = resamples(len(label), label)
+        caption = "Each class against all others." if len(separations) > 1 else f"{classes[1]} against {classes[0]}."
+        plots = [
             confusion_plot(label, probability, classes),
-            roc_plot(label, probability, classes),
+            roc_plot(separations, weights, caption),
+            precision_plot(separations, weights, caption),
             reliability_plot(label, probability),
         ]
+        return [plot for plot in plots if plot]
+
+    def decision_curves(self, patients: pd.DataFrame, context: Context) -> list[DecisionCurve]:
+        """Return the decision curve of each class against all others; of two classes, that of the second one."""
+        from dmml.evaluation.statistics.curves.decision import class_decision_curve
+
+        classes = class_names(patients, context)
+        label, probability = known_labels(patients, classes)
+        indices = _each_against_rest(classes)
+        return [class_decision_curve(classes[i], label == i, probability[:, i]) for i in indices]
 
     def achievement(self, predictions: pd.DataFrame, context: Context) -> str:
         """See `Endpoint`."""
         return f"tells {len(self.classes(predictions, context))} classes apart with an AUC of"
+
+
+def _each_against_rest(classes: Sequence[str]) -> Sequence[int]:
+    """Return the indices of the classes that are compared with the rest: all of them, or the second of two."""
+    return [1] if len(classes) == 2 else range(len(classes))

@@ -10,9 +10,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dmml.evaluation.bootstrap import resamples
 from dmml.evaluation.endpoints.base import Context, Endpoint
-from dmml.evaluation.evaluate import HAZARD_RATIO, MetricEntry, horizons, regression_entry, survival_metrics, undefined
-from dmml.evaluation.predictions import known_outcome
+from dmml.evaluation.evaluate import (
+    HAZARD_RATIO,
+    MIN_EVENTS,
+    MetricEntry,
+    horizons,
+    regression_entry,
+    survival_metrics,
+    undefined,
+)
+from dmml.evaluation.predictions import curve_at, known_outcome, survival_days
 from dmml.evaluation.statistics import weighted
 from dmml.evaluation.statistics.censoring import training_censoring
 from dmml.evaluation.statistics.hazard_ratio import hazard_ratio
@@ -20,6 +29,7 @@ from dmml.evaluation.statistics.hazard_ratio import hazard_ratio
 if TYPE_CHECKING:
     from dmml.evaluation.evaluation_result import Evaluation
     from dmml.evaluation.plots.plot import Plot
+    from dmml.evaluation.statistics.curves.decision import DecisionCurve
     from dmml.evaluation.statistics.pooled import FoldPredictions
     from dmml.evaluation.statistics.weighted import Weighted
 
@@ -104,13 +114,48 @@ class SurvivalEndpoint(Endpoint):
         return "risk", predictions["risk"].to_numpy(float)
 
     def plots(self, evaluation: Evaluation) -> list[Plot]:
-        """Draw Kaplan–Meier curves of the risk groups, and calibration at the horizons if survival is predicted."""
+        """Draw Kaplan–Meier curves of the risk groups, calibration if survival is predicted, and ROC at the horizons."""
         from dmml.evaluation.plots.survival import calibration_plot, kaplan_meier_plot
 
         groups, ratio = evaluation.risk_groups, evaluation.metrics.get(HAZARD_RATIO)
         curves = [kaplan_meier_plot(groups, hazard_ratio=ratio)] if groups else []
-        return curves + ([calibration_plot(evaluation.calibrations)] if evaluation.calibrations else [])
+        curves += [calibration_plot(evaluation.calibrations)] if evaluation.calibrations else []
+        roc = _roc_at_horizons(evaluation)
+        return curves + ([roc] if roc else [])
+
+    def decision_curves(self, patients: pd.DataFrame, context: Context) -> list[DecisionCurve]:
+        """Return the decision curve at every horizon up to the last predicted day."""
+        from dmml.evaluation.report.formatting import horizon_name
+        from dmml.evaluation.statistics.curves.decision import survival_decision_curve
+
+        time, event = (patients[name].to_numpy(float) for name in ("time", "event"))
+        curves = []
+        for day in horizons(context, time):
+            risk = 1 - curve_at(patients, [day])[:, 0] if survival_days(patients) else np.full(len(time), np.nan)
+            if np.isfinite(risk).all():
+                curves.append(survival_decision_curve(f"event by {horizon_name(day)}", time, event, risk, day))
+        return curves
 
     def achievement(self, predictions: pd.DataFrame, context: Context) -> str:
         """See `Endpoint`."""
         return "orders patients by risk with a concordance of"
+
+
+def _roc_at_horizons(evaluation: Evaluation) -> Plot | None:
+    """Draw the ROC curves of patients dead by each horizon against those alive after it."""
+    from dmml.evaluation.plots.curves.separation import roc_plot
+    from dmml.evaluation.report.formatting import horizon_name
+    from dmml.evaluation.statistics.curves.separation import survival_separation
+
+    patients = evaluation.with_outcome
+    time, event, risk = (patients[name].to_numpy(float) for name in ("time", "event", "risk"))
+    if (event > 0).sum() < MIN_EVENTS:
+        return None
+    censoring = training_censoring(evaluation.context, time, event)
+    separations = {
+        horizon_name(day): survival_separation(time, event, risk, day, censoring) for day in evaluation.horizons
+    }
+    caption = (
+        "Patients who had the event by the horizon, weighted by censoring, against those without it after the horizon."
+    )
+    return roc_plot(separations, resamples(len(time), event), caption)

@@ -1,18 +1,17 @@
-"""Plots of class predictions: confusion table, ROC curves and reliability."""
+"""Plots of class predictions: confusion table and reliability."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dmml.evaluation.plots.plot import Plot
-from dmml.evaluation.plots.style import BLUE, PALETTE, new_figure, style, zero_to_one
+from dmml.evaluation.plots.style import BLUE, new_figure, style, zero_to_one
 from dmml.evaluation.statistics import classification
 from dmml.evaluation.statistics.calibration import reliability
-from dmml.evaluation.statistics.weighted import divide, estimate
+from dmml.evaluation.statistics.weighted import divide
 
 if TYPE_CHECKING:
     from matplotlib.patches import Rectangle
@@ -47,35 +46,6 @@ def _cell(column: int, row: int, share: float) -> Rectangle:
     from matplotlib.patches import Rectangle
 
     return Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, facecolor=BLUE, alpha=0.06 + 0.6 * share, linewidth=0)
-
-
-def roc_plot(label: NDArray, probability: NDArray, classes: list[str]) -> Plot:
-    """Plot one-against-rest ROC curves; a single curve for two classes."""
-    indices: Sequence[int] = [1] if len(classes) == 2 else range(len(classes))
-    areas = []
-    with style():
-        figure, axes = new_figure(height=3.9)
-        zero_to_one(axes)
-        for color, index in zip(PALETTE * 3, indices, strict=False):
-            auc = estimate(classification.class_auc(label, probability, index), len(label))
-            if np.isnan(auc):
-                continue
-            false, true = _roc(label == index, probability[:, index])
-            axes.plot(false, true, color=color, label=f"{classes[index]}: {auc:.2f}")
-            areas.append(f"{classes[index]} {auc:.2f}")
-        axes.set(xlabel="false positive rate", ylabel="true positive rate")
-        if areas:
-            axes.legend(loc="lower right", title="AUC")
-    caption = "Each class against all others. Dashed: chance."
-    return Plot("roc", "ROC curves", figure, caption, f"Areas under the curves: {', '.join(areas)}")
-
-
-def _roc(positive: NDArray[np.bool_], score: NDArray) -> tuple[NDArray, NDArray]:
-    """False and true positive rates at every threshold, (K,) each."""
-    order = np.argsort(-score, kind="stable")
-    hits, misses = np.cumsum(positive[order]), np.cumsum(~positive[order])
-    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # tied scores make one step
-    return np.append(0, misses[last] / misses[-1]), np.append(0, hits[last] / hits[-1])
 
 
 def reliability_plot(label: NDArray, probability: NDArray) -> Plot:

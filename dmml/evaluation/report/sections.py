@@ -12,11 +12,14 @@ from dmml.evaluation import interval_settings
 from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.genes.correlations import read_gene_correlations
 from dmml.evaluation.genes.programs import Program, read_programs
+from dmml.evaluation.plots.curves.decision import decision_plot
 from dmml.evaluation.plots.gene_correlations import gene_correlations_plot
 from dmml.evaluation.plots.programs import SUBSPACE_NAMES, programs_plot
 from dmml.evaluation.plots.shift import shift_plot
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
-from dmml.evaluation.report.formatting import horizon_name, number
+from dmml.evaluation.report.decision_table import HOW_TO_READ as NET_BENEFIT
+from dmml.evaluation.report.decision_table import decision_table
+from dmml.evaluation.report.formatting import horizon_name, number, p_text
 from dmml.evaluation.report.gene_tables import gene_sentences, strongest_genes_table
 from dmml.evaluation.report.section import Section
 from dmml.evaluation.report.tables import Cell, Table, defined, estimate_cell, interval, value_cell
@@ -54,6 +57,17 @@ def calibration_section(evaluation: Evaluation) -> Section | None:
     )
 
 
+def decision_section(evaluation: Evaluation) -> Section | None:
+    """Net benefit of acting on the predictions, for each class or at the horizons; None without probabilities."""
+    if evaluation.with_outcome.empty:
+        return None
+    curves = evaluation.endpoint.decision_curves(evaluation.with_outcome, evaluation.context)
+    if not curves:
+        return None
+    plots = [decision_plot(curve) for curve in curves]
+    return Section("Decision curves", [NET_BENEFIT], plots, [decision_table(curves)], is_note=True)
+
+
 def shift_section(evaluation: Evaluation) -> Section | None:
     """How far the cohort lies from the training patients, what was missing, and the metrics of its subgroups."""
     path = evaluation.folder / "shift.json"
@@ -89,6 +103,8 @@ def _imputed(content: Mapping[str, Any]) -> Table | None:
 
 
 def _subgroups(content: Mapping[str, Any]) -> Table | None:
+    subgroups = content.get("subgroups") or []
+    with_gaps = any("gap" in row for row in subgroups)  # results of an earlier dmml have none
     rows = [
         [
             Cell(f"{row['column']}: {row['level']}", str(row.get("reason") or "")),
@@ -96,14 +112,25 @@ def _subgroups(content: Mapping[str, Any]) -> Table | None:
             Cell(interval(row), order=row["low"]),
             Cell(str(row["n"]), order=row["n"]),
             Cell("" if row.get("events") is None else str(row["events"]), order=row.get("events")),
+            *(_gap_cells(row.get("gap")) if with_gaps else ()),
         ]
-        for row in content.get("subgroups") or []
+        for row in subgroups
     ]
     if not rows:
         return None
-    name = metric_name(content["subgroups"][0]["metric"])[0]
-    columns = ["group", name, f"{interval_settings.level_text()} interval", "patients", "events"]
-    return Table("By site, and by groups of the clinical table", columns, rows, frozenset({1, 2, 3, 4}))
+    name = metric_name(subgroups[0]["metric"])[0]
+    level = f"{interval_settings.level_text()} interval"
+    columns = ["group", name, level, "patients", "events"] + ["minus the others", "p, Holm"] * with_gaps
+    return Table("By site, and by groups of the clinical table", columns, rows, frozenset(range(1, len(columns))))
+
+
+def _gap_cells(gap: Mapping[str, Any] | None) -> list[Cell]:
+    """Cells of a group's difference to the others, and of its p; empty ones for the second of two groups."""
+    if gap is None:
+        return [Cell(""), Cell("")]
+    p = gap.get("p_holm")
+    p_cell = Cell("" if p is None else p_text(p).removeprefix("= "), order=p)
+    return [value_cell(gap["value"], hint=interval(gap) or str(gap.get("reason") or "")), p_cell]
 
 
 def recalibration_section(evaluation: Evaluation) -> Section | None:
@@ -191,6 +218,7 @@ def gene_section(evaluation: Evaluation) -> Section | None:
 
 SECTIONS: tuple[Callable[[Evaluation], Section | None], ...] = (
     calibration_section,
+    decision_section,
     shift_section,
     recalibration_section,
     program_section,

@@ -10,11 +10,11 @@ from lifelines import KaplanMeierFitter
 
 from dmml.evaluation.statistics.curves.net_benefit import (
     THRESHOLDS,
-    TREAT_ALL,
     class_net_benefit,
     survival_net_benefit,
 )
 
+TREAT_ALL = np.zeros(len(THRESHOLDS))
 ONES = np.ones((1, 200))
 
 

@@ -118,7 +118,7 @@ for (const figure of document.querySelectorAll("figure[data-layers]")) {
       part.style.display = name === "all" || part.dataset.layer === name ? "" : "none";
     }
   };
-  figure.insertBefore(choice("Horizon", ["all", ...names], select, "all"), figure.querySelector(".drawing"));
+  figure.insertBefore(choice("Curve", ["all", ...names], select, "all"), figure.querySelector(".drawing"));
 }
 for (const group of document.querySelectorAll("[data-choose]")) {
   const items = [...group.children];

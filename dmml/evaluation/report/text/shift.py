@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dmml.evaluation import interval_settings
+from dmml.evaluation.report.formatting import number, p_text, signed
 
 GENE_NAMES = {"tumor": "tumor genes", "tme": "microenvironment genes"}
 MODERATE, CLEAR = 0.6, 0.8
@@ -83,5 +84,27 @@ def _subgroups(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     )
     return [
         f"Among {len(defined)} subgroups, the {metric} is lowest for {lowest}, and highest for {highest}. With so many "
-        "groups, some differ by chance."
+        "groups, some differ by chance.",
+        *_gaps(rows, metric),
     ]
+
+
+def _gaps(rows: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+    """Name the groups that differ from the others after adjustment; none for results of an earlier dmml."""
+    gaps = [(row, row["gap"]) for row in rows if row.get("gap") and row["gap"].get("p_holm") is not None]
+    if not gaps:
+        return []
+    clear = [(row, gap) for row, gap in gaps if gap["p_holm"] < interval_settings.alpha()]
+    if not clear:
+        widest, gap = max(gaps, key=lambda pair: abs(pair[1]["value"]))
+        return [
+            f"No group differs clearly from the others after adjustment by Holm's method. The widest gap is that of "
+            f"{_gap_text(widest, gap)}."
+        ]
+    differing = "; ".join(_gap_text(row, gap) for row, gap in clear)
+    return [f"After adjustment by Holm's method, the {metric} differs from that of the other patients for {differing}."]
+
+
+def _gap_text(row: Mapping[str, Any], gap: Mapping[str, Any]) -> str:
+    limits = "" if gap["low"] is None else f", {number(gap['low'])} to {number(gap['high'])}"
+    return f"{row['column']} {row['level']} ({signed(gap['value'])}{limits}; p {p_text(gap['p_holm'])})"

@@ -21,8 +21,6 @@ from dmml.evaluation.statistics.weighted import checked_outcome, divide
 
 THRESHOLDS = np.arange(2, 100, 2) / 100
 """Risks at which decision curves are computed."""
-TREAT_ALL = np.zeros(len(THRESHOLDS))
-"""Thresholds that every risk reaches."""
 
 
 def class_net_benefit(is_case: ArrayLike, risk: ArrayLike, cut: NDArray, thresholds: NDArray) -> WeightedCurve:
@@ -31,7 +29,7 @@ def class_net_benefit(is_case: ArrayLike, risk: ArrayLike, cut: NDArray, thresho
     Args:
         is_case: (n,) bool.
         risk: (n,) predicted probability of being a case.
-        cut: (T,) risk from which a patient is treated: `thresholds`, or `TREAT_ALL`.
+        cut: (T,) risk from which a patient is treated: `thresholds`, or zeros to treat every patient.
         thresholds: (T,) threshold p at which treatment is worth its harm.
     """
     case, treated = np.asarray(is_case, float)[:, None], np.asarray(risk, float)[:, None] >= cut

@@ -1,0 +1,1 @@
+"""Plots of curves with bands over decision thresholds."""
