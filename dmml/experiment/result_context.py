@@ -12,6 +12,7 @@ from dmml._version import __version__
 from dmml.data.encoder_match import describe_other_tiles
 from dmml.data.rna import describe_rna_facts
 from dmml.evaluation.caveats import OVERLAP, UNKNOWN_KEY
+from dmml.experiment.patient_flow import TESTED, patient_flow
 from dmml.experiment.run_folder import RunFolder, now
 from dmml.experiment.tested_checkpoint import TestedCheckpoint
 
@@ -77,6 +78,7 @@ def result_context(
         "training_cohort": fitted.get("cohort"),
         "n_training": fitted.get("n_training"),
         "counts": counts,
+        "flow": patient_flow(data, TESTED),
         "rna": rna,
         "hashes": fitted.get("hashes"),
         "tested_hashes": table_hashes(data),

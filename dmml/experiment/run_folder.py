@@ -126,6 +126,8 @@ class RunFolder:
             seed: `seed_everything`, which determines initial weights and dropout.
         """
         from dmml.cohort.cohort_summary import rna_provenance
+        from dmml.data.module import MultimodalDataModule
+        from dmml.experiment.patient_flow import FITTED, patient_flow
 
         self._write(
             self.provenance()
@@ -137,6 +139,7 @@ class RunFolder:
                 "model": type(model).__name__,
                 "cohort": getattr(data, "name", None),
                 "counts": {part: data.counts(part) for part in ("train", "val")} if hasattr(data, "counts") else {},
+                "flow": patient_flow(data, FITTED) if isinstance(data, MultimodalDataModule) else None,
                 "encoder": model.fitted.get("encoder"),
                 "hashes": model.fitted.get("hashes"),
                 "rna": rna_provenance(getattr(data, "cohort", None)),

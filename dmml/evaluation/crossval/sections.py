@@ -16,6 +16,7 @@ from dmml.evaluation.predictions import known_labels
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
 from dmml.evaluation.report.decision_table import HOW_TO_READ as NET_BENEFIT
 from dmml.evaluation.report.decision_table import decision_table
+from dmml.evaluation.report.flow_section import CAPTION, checked_flow_plot
 from dmml.evaluation.report.section import Section
 
 N_CALIBRATED = 2
@@ -66,6 +67,19 @@ def decision_context(result: CrossvalResult, model: str) -> dict[str, Any]:
     return {"horizons": [day for day in by_fold[0] if all(day in days for days in by_fold)]} if by_fold else {}
 
 
+def flow_section(result: CrossvalResult) -> Section | None:
+    """Flow of patients into the first fold; None for results of an earlier dmml."""
+    model = next(iter(result.models))
+    first = result.fits[0]
+    flow = result.context(first, model).get("flow")
+    if not flow:
+        return None
+    path = result.fit_folder(first, model) / "context.json"
+    plot = checked_flow_plot(flow, "flow", f"Patients of {result.fit_name(first)}", path)
+    sentence = f"{CAPTION} In each of the {result.n_folds} folds, other patients are tested."
+    return Section("Flow of patients", [sentence], [plot])
+
+
 def class_section(result: CrossvalResult) -> Section | None:
     """Confusion table and reliability of the best model; None for survival."""
     from dmml.evaluation.plots.classification import confusion_plot, reliability_plot
@@ -87,6 +101,7 @@ SECTIONS: tuple[Callable[[CrossvalResult], Section | None], ...] = (
     calibration_section,
     class_section,
     decision_section,
+    flow_section,
 )
 """Sections between the training curves and the origin of the results. A function returns None where it has nothing to
 show."""

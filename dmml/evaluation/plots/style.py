@@ -83,6 +83,14 @@ def small_figure() -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
+def blank_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Create a figure filled by a pair of axes without frame and ticks, for diagrams; sizes in inches."""
+    figure = _figure(width, height, None)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    return figure, axes
+
+
 def _figure(width: float, height: float, layout: Literal["constrained"] | None) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

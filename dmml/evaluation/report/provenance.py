@@ -57,7 +57,8 @@ def provenance(test: Evaluation) -> list[tuple[str, str]]:
     path = test.run_folder / "provenance.json"
     if path.is_file():
         try:
-            rows += flat(json.loads(path.read_text(encoding="utf-8")), "run")
+            record = json.loads(path.read_text(encoding="utf-8"))
+            rows += flat({key: value for key, value in record.items() if key != "flow"}, "run")
         except ValueError:
             rows.append(("provenance.json", "not readable"))
     return [

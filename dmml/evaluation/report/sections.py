@@ -19,6 +19,7 @@ from dmml.evaluation.plots.shift import shift_plot
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
 from dmml.evaluation.report.decision_table import HOW_TO_READ as NET_BENEFIT
 from dmml.evaluation.report.decision_table import decision_table
+from dmml.evaluation.report.flow_section import flow_section
 from dmml.evaluation.report.formatting import horizon_name, number, p_text
 from dmml.evaluation.report.gene_tables import gene_sentences, strongest_genes_table
 from dmml.evaluation.report.section import Section
@@ -223,6 +224,7 @@ SECTIONS: tuple[Callable[[Evaluation], Section | None], ...] = (
     recalibration_section,
     program_section,
     gene_section,
+    flow_section,
 )
 """Sections of every test, in their order. A function returns None where it has nothing to show."""
 

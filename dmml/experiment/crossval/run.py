@@ -31,6 +31,7 @@ from dmml.experiment.crossval.fit import (
 from dmml.experiment.crossval.fold_data import FoldData
 from dmml.experiment.crossval.linear_models import predict_joined, predict_linear
 from dmml.experiment.crossval.models import JOINED, LINEAR
+from dmml.experiment.patient_flow import OF_A_FOLD, patient_flow
 from dmml.experiment.crossval.plan import CrossvalPlan, FoldRun
 from dmml.experiment.crossval.teachers import LearnFrom, parts_of, same_outputs, without
 from dmml.tasks import Task
@@ -188,6 +189,7 @@ class FoldRunner:
         context = {"run": name, "model": name, "cohort": self.data.name, **task, "fold": str(run)}
         context |= {key: fitted[key] for key in CONTEXT_KEYS if key in fitted} | {"training_cohort": self.data.name}
         counts = {part: len(self.data.patients(part)) for part in ("train", "val", "test")}
+        context |= {"flow": patient_flow(self.data, OF_A_FOLD)}
         context |= {"n_training": fitted.get("n_training", counts["train"]), "versions": {"dmml": __version__}}
         write_json(folder / "context.json", context)
         seed = self.plan.seed_of(run, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,6 +64,15 @@ class TileMap:
     def png(self) -> bytes:
         """Return the image as PNG, which is lossless."""
         return encoded(self.image, "PNG")
+
+
+def write_picture(path: Path, slide: Thumbnail, side: int) -> None:
+    """Write a small JPEG picture of a slide, whose longer side has at most `side` pixels."""
+    from PIL import Image
+
+    picture = Image.fromarray(slide.pixels)
+    picture.thumbnail((side, side))
+    path.write_bytes(encoded(picture, "JPEG", quality=80))
 
 
 def tile_maps(

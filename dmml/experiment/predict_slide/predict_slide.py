@@ -18,6 +18,7 @@ from dmml.errors import InputError
 from dmml.experiment.load_model import CheckpointModel, load_encoder_of, load_model, stain_normalization_of
 from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import Answer, plain, read_answer
+from dmml.experiment.predict_slide.answers_table import PICTURE, PICTURE_SIDE, AnswersTable
 from dmml.experiment.predict_slide.encoded_ahead import EncodedAhead, EncodedCase, Progress, encode_case
 from dmml.experiment.predict_slide.explain.explanation import Explanation, explain
 from dmml.experiment.predict_slide.explain.levels import DEFAULT, ExplainLevel, explain_level
@@ -87,7 +88,8 @@ def predict_slides(
     Args:
         slides: Files, and folders that are searched for slides.
         checkpoint: A checkpoint written by `dmml fit`.
-        out: Output folder. Each patient's answer goes to a subfolder named after the patient's (first) slide.
+        out: Output folder. Each patient's answer goes to a subfolder named after the patient's (first) slide, and
+            `answers.csv` and `index.html` list all answers of the folder (see `AnswersTable`).
         mpp: µm per pixel, used only for slides that do not state it.
         weights: Local weights of the model's encoder.
         one_patient: Whether all slides belong to one patient; otherwise each slide is a patient.
@@ -110,6 +112,7 @@ def predict_slides(
             predicted first.
     """
     cases = check_input(slides, out, mpp, weights, one_patient, overwrite)
+    table = AnswersTable(out)
     check_options(tissue, min_tissue, roi)
     level = explain_level(explained)
     check_budget(budget)
@@ -130,6 +133,7 @@ def predict_slides(
             except SlideError as error:
                 failures.append(str(error))
                 continue
+            table.add(answers[-1].folder, answers[-1].record)
             if done:
                 done(answers[-1])
     if failures:
@@ -198,7 +202,7 @@ def _write(
     explanation: Explanation,
 ) -> None:
     """Write the answer's folder completely or not at all."""
-    from dmml.experiment.predict_slide.maps import encoded, tile_maps
+    from dmml.experiment.predict_slide.maps import encoded, tile_maps, write_picture
     from dmml.experiment.predict_slide.page import write_page
     from dmml.experiment.predict_slide.prototypes import tile_table
     from dmml.experiment.predict_slide.qupath.files import write_qupath_files
@@ -219,6 +223,7 @@ def _write(
         outcome = answer.presentation.plot(answer)
         if outcome is not None:
             outcome.save(partial_folder, suffixes=("png",))
+        write_picture(partial_folder / PICTURE, thumbnails[0], PICTURE_SIDE)
         write_page(partial_folder / "report.html", answer, record, thumbnails, maps, outcome, explanation)
         write_json(partial_folder / PREDICTION, record)
         partial_folder.chmod(0o755)

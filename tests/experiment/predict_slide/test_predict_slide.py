@@ -99,14 +99,14 @@ def test_two_slides_of_one_patient_are_one_bag(models, through_a_cohort, tmp_pat
     maps = {f"{kind}.png" for slide in ("histo_500x300", "twin") for kind in map_names(answer, f"_{slide}")}
     sheets = {f"{name}.png" for name in sheet_names(answer)}
     shapes = {"tiles_histo_500x300.geojson", "tiles_twin.geojson"}
-    assert names == maps | sheets | shapes | {"classes.png", "prediction.json", "report.html"}
+    assert names == maps | sheets | shapes | {"classes.png", "thumbnail.jpg", "prediction.json", "report.html"}
 
 
 def test_the_folder_of_an_answer_is_complete(models, whole_slide):
     answer, folder = whole_slide.record, whole_slide.folder
     maps = {f"{name}.png" for name in map_names(answer)}
     sheets = {f"{name}.png" for name in sheet_names(answer)}
-    others = {"survival.png", "prediction.json", "report.html", "tiles.geojson"}
+    others = {"survival.png", "thumbnail.jpg", "prediction.json", "report.html", "tiles.geojson"}
     assert {path.name for path in folder.iterdir()} == maps | sheets | others
     assert all(max(Image.open(folder / name).size) >= 512 for name in maps)
     median = torch.load(models.best("student"), weights_only=True)["hyper_parameters"]["fitted"]["median_risk"]
@@ -203,7 +203,8 @@ def test_markup_in_a_slides_name_is_displayed_and_not_run(models, tmp_path):
     shutil.copy(models.plain, tmp_path / f"{name}.jpg")
     argv = (tmp_path / f"{name}.jpg", "--mpp", 0.5, "--ckpt_path", models.best("student"), "--out", tmp_path / "o")
     assert predict(*argv) == 0
-    assert [path.name for path in (tmp_path / "o").iterdir()] == [name]
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {name, "answers.csv", "index.html"}
+    Page((tmp_path / "o" / "index.html").read_text())
     page = Page((tmp_path / "o" / name / "report.html").read_text())  # an element or handler of theirs is met here
     assert name in page.text
     assert all(link.startswith(("#", "data:image/")) for link in page.links)
@@ -226,7 +227,7 @@ def test_the_other_slides_are_predicted_if_one_is_unusable(models, tmp_path, cap
     assert message.count("\n") == 1
     assert "glass.png" in message
     assert "the other 1 of 2" in message
-    assert [path.name for path in (tmp_path / "o").iterdir()] == ["histo_500x300"]
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {"histo_500x300", "answers.csv", "index.html"}
 
 
 def test_an_answer_is_replaced_only_with_overwrite(models, tmp_path, capsys):
