@@ -1,4 +1,4 @@
-"""Write one self-contained HTML file about one or several runs, or about a cross-validation."""
+"""Write one self-contained HTML file about one or several runs, about a cross-validation, or about two of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         type=Path,
         help="run folder (runs/demo: every cohort it was tested on) or one test folder (runs/demo/test/held_out); "
-        "runs tested on the same cohort are compared patient by patient; or the folder of one cross-validation",
+        "runs tested on the same cohort are compared patient by patient; or the folder of one cross-validation, or those "
+        "of two on the same folds, whose models are compared patient by patient",
+    )
+    parser.add_argument(
+        "--pair",
+        action="append",
+        default=[],
+        metavar="FIRST:SECOND",
+        help="of two cross-validations, compare this model of the first with that of the second, besides all models of "
+        "the same name; may be given several times",
     )
     parser.add_argument(
         "--plot",
@@ -43,9 +52,17 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--out {args.out} is a folder; name a file, e.g. {args.out / 'report.html'}")
     check_writable((args.out or args.runs[-1] / "report.html").parent, "name another file with --out")
     crossvals = [path for path in args.runs if is_crossval(path)]
+    if len(crossvals) == len(args.runs) == 2:
+        _compare_crossvals(args)
+        return
+    if args.pair:
+        raise InputError("--pair compares models of two cross-validations; name the folders of two of them")
     if crossvals:
         if len(args.runs) > 1:
-            raise InputError(f"{crossvals[0]} is a cross-validation, which has a report of its own; give it alone")
+            raise InputError(
+                f"{crossvals[0]} is a cross-validation, which has a report of its own; give it alone, or with one other "
+                "cross-validation"
+            )
         _report_crossval(crossvals[0], args)
         return
     tests = find_tests(args.runs)
@@ -65,6 +82,29 @@ def _report_crossval(folder: Path, args: argparse.Namespace) -> None:
 
     path = write_crossval_report(folder, args.out, user_plots)
     print(f"{path} (cross-validation, {path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _compare_crossvals(args: argparse.Namespace) -> None:
+    from dmml.evaluation.crossval.results import read_crossval
+
+    if args.plot:
+        raise InputError("--plot adds a plot to the report of a single cross-validation; leave it out to compare two")
+    for folder in args.runs:
+        read_crossval(folder)
+    pairs = [_model_names(text) for text in args.pair]
+    from dmml.evaluation.crossval.comparison_report import write_comparison
+
+    path, warning = write_comparison(*args.runs, pairs, args.out)
+    if warning:
+        print(warning)
+    print(f"{path} (two cross-validations, {path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _model_names(text: str) -> tuple[str, str]:
+    first, _, second = text.partition(":")
+    if not first or not second:
+        raise InputError(f"--pair {text}: name two models as FIRST:SECOND, e.g. teacher:student")
+    return first, second
 
 
 def _user_plots(names: list[str]) -> list[UserPlot]:

@@ -59,7 +59,9 @@ class AnswersTable:
             with path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
         except (OSError, ValueError, csv.Error) as error:
-            raise InputError(f"{path} cannot be read ({error}); move it away, or name another folder with --out") from None
+            raise InputError(
+                f"{path} cannot be read ({error}); move it away, or name another folder with --out"
+            ) from None
         if rows and not {"patient_id", "report"} <= set(rows[0]):
             raise InputError(
                 f"{path} has no columns patient_id and report, so it is no table of answers; move it away, or name "

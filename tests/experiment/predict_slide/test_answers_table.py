@@ -51,7 +51,11 @@ def test_every_answer_is_in_the_table_as_soon_as_it_is_added(tmp_path):
     ]  # fmt: skip
     assert (rows["a"]["risk"], rows["a"]["report"], rows["a"]["checkpoint"]) == ("2.0", "a/report.html", "abababababab")
     page = Page((tmp_path / "index.html").read_text())
-    assert [link for link in page.links if link.endswith(".html")] == ["a/report.html", "b/report.html", "c/report.html"]
+    assert [link for link in page.links if link.endswith(".html")] == [
+        "a/report.html",
+        "b/report.html",
+        "c/report.html",
+    ]
     assert page.nameless == []
 
 
@@ -118,7 +122,16 @@ def test_the_command_lists_what_it_predicted_even_if_a_later_slide_fails(models,
     for name in ("one", "two"):
         os.link(models.plain, slides / f"{name}.jpg")
     monkeypatch.setattr(predicting, "_write", fail_at_the_second)
-    argv = ["predict-slide", str(slides), "--mpp", "0.5", "--ckpt_path", models.best("grade"), "--out", str(tmp_path / "o")]
+    argv = [
+        "predict-slide",
+        str(slides),
+        "--mpp",
+        "0.5",
+        "--ckpt_path",
+        models.best("grade"),
+        "--out",
+        str(tmp_path / "o"),
+    ]
     assert main(argv) == 130
     answer = json.loads((tmp_path / "o" / "one" / "prediction.json").read_text())
     [row] = rows_in(tmp_path / "o").values()
