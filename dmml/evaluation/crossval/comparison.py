@@ -56,24 +56,24 @@ class ComparedModels:
 
 
 def compare_crossvals(
-    a: CrossvalResult, b: CrossvalResult, chosen: Sequence[tuple[str, str]] = ()
+    a: CrossvalResult, b: CrossvalResult, more_pairs: Sequence[tuple[str, str]] = ()
 ) -> list[ComparedModels]:
-    """Compare the models that both cross-validations have, and chosen pairs; p values are adjusted together.
+    """Compare the models that both cross-validations have, and further pairs; p values are adjusted together.
 
     Args:
         a: The first cross-validation.
         b: The second one, on the same folds.
-        chosen: Further pairs: (model of the first, model of the second).
+        more_pairs: Further pairs: (model of the first, model of the second).
 
     Raises:
         InputError: They have different metrics, folds, outcomes or classes, no patient or no model in common, or a
-            chosen model is absent.
+            model of `more_pairs` is absent.
     """
     if a.metric != b.metric:
         raise InputError(
             f"{a.folder} is judged by {a.metric} and {b.folder} by {b.metric}; compare one kind of outcome"
         )
-    pairs = dict.fromkeys([(name, name) for name in a.models if name in b.models] + list(chosen))
+    pairs = dict.fromkeys([(name, name) for name in a.models if name in b.models] + list(more_pairs))
     if not pairs:
         raise InputError(
             f"{a.folder} and {b.folder} have no model of the same name ({', '.join(a.models)}; {', '.join(b.models)}); "

@@ -23,14 +23,14 @@ from dmml.evaluation.report.text.findings import NO_DIFFERENCE
 
 
 def write_comparison(
-    first: str | Path, second: str | Path, chosen: Sequence[tuple[str, str]] = (), out: str | Path | None = None
+    first: str | Path, second: str | Path, more_pairs: Sequence[tuple[str, str]] = (), out: str | Path | None = None
 ) -> tuple[Path, str]:
     """Write the page that compares two collected cross-validations, with `<name>.json` and `<name>_plots` next to it.
 
     Args:
         first: Folder of the first cross-validation.
         second: Folder of the second one; differences are the first minus the second.
-        chosen: See `compare_crossvals`.
+        more_pairs: See `compare_crossvals`.
         out: Path of the page; default: `comparison_with_<first>.html` in the second folder, beside its own report.
 
     Returns:
@@ -42,10 +42,10 @@ def write_comparison(
     a, b = read_crossval(Path(first)), read_crossval(Path(second))
     path = b.folder / f"comparison_with_{a.folder.resolve().name}.html" if out is None else Path(out)
     with interval_settings.settings_of(*_settings(a, b)):
-        rows = compare_crossvals(a, b, chosen)
+        rows = compare_crossvals(a, b, more_pairs)
         warning = patients_warning(a, b, rows)
         plot = _plot(a, rows)
-        page = _page(a, b, rows, plot, warning, chosen)
+        page = _page(a, b, rows, plot, warning, more_pairs)
         content = {
             "first": str(a.folder),
             "second": str(b.folder),
@@ -74,9 +74,9 @@ def _page(
     rows: Sequence[ComparedModels],
     plot: Plot | None,
     warning: str,
-    chosen: Sequence[tuple[str, str]],
+    more_pairs: Sequence[tuple[str, str]],
 ) -> str:
-    options = [word for pair in chosen for word in ("--pair", ":".join(pair))]
+    options = [word for pair in more_pairs for word in ("--pair", ":".join(pair))]
     return report_page(
         "comparison.html",
         f"{_name(a, b)} against {_name(b, a)}",

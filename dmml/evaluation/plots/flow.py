@@ -19,7 +19,7 @@ WIDTH = 300.0
 """Width in points; narrow, so that the text stays legible where a phone scales the diagram down."""
 _LINE, _PADDING, _GAP = 12.0, 7.0, 20.0
 """Height of a line, space around the text of a box, and length of an arrow, in points."""
-_MAIN, _BESIDE = 0.5, 0.44
+_MAIN, _SIDE = 0.5, 0.44
 """Widths of the boxes of steps, and of those left out, as shares of the diagram's width."""
 _TRUNK = 1 + _MAIN * WIDTH / 2
 """Horizontal position of the line that leads from step to step."""
@@ -63,7 +63,7 @@ def _step_text(step: Mapping[str, Any], flow: Mapping[str, Any]) -> list[str]:
 
 
 def _left_out_text(step: Mapping[str, Any]) -> list[str]:
-    return [line for each in step["left_out"] for line in _wrapped(f"{each['n']} {each['reason']}", _BESIDE * WIDTH)]
+    return [line for each in step["left_out"] for line in _wrapped(f"{each['n']} {each['reason']}", _SIDE * WIDTH)]
 
 
 def _part_text(part: Mapping[str, Any], n_parts: int) -> list[str]:
@@ -92,9 +92,9 @@ def _draw_step(axes: Axes, text: Sequence[str], left_out: Sequence[str], top: fl
     axes.plot([_TRUNK, _TRUNK], [box_bottom, top - height], color=MUTED, linewidth=1)
     if left_out:
         middle = (box_bottom + top - height) / 2
-        left = (1 - _BESIDE) * WIDTH - 1
+        left = (1 - _SIDE) * WIDTH - 1
         _arrow(axes, (_TRUNK, middle), (left, middle))
-        _box(axes, left, middle + _box_height(left_out) / 2, _BESIDE * WIDTH, left_out, is_step=False)
+        _box(axes, left, middle + _box_height(left_out) / 2, _SIDE * WIDTH, left_out, is_step=False)
 
 
 def _draw_parts(axes: Axes, parts: Sequence[Sequence[str]], top: float) -> None:

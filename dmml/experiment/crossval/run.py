@@ -31,9 +31,9 @@ from dmml.experiment.crossval.fit import (
 from dmml.experiment.crossval.fold_data import FoldData
 from dmml.experiment.crossval.linear_models import predict_joined, predict_linear
 from dmml.experiment.crossval.models import JOINED, LINEAR
-from dmml.experiment.patient_flow import OF_A_FOLD, patient_flow
 from dmml.experiment.crossval.plan import CrossvalPlan, FoldRun
 from dmml.experiment.crossval.teachers import LearnFrom, parts_of, same_outputs, without
+from dmml.experiment.patient_flow import OF_A_FOLD, patient_flow
 from dmml.tasks import Task
 from dmml.training.library_warnings import silence_library_warnings
 

@@ -71,11 +71,11 @@ class AnswersTable:
 
     def _unlisted(self, rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the rows of finished answers that the table lacks, e.g. of a call that was killed before it wrote it."""
-        found = {}
+        unlisted: dict[str, dict[str, Any]] = {}
         for path in self.out.glob(f"[!.]*/{PREDICTION}"):
             if path.parent.name not in rows and (record := _record(path)):
-                found[path.parent.name] = _row(path.parent, record)
-        return found
+                unlisted[path.parent.name] = _row(path.parent, record)
+        return unlisted
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         from dmml.evaluation.predictions import write_table
@@ -131,7 +131,7 @@ def _page(out: Path, rows: list[dict[str, Any]]) -> str:
         title=f"{len(rows)} answer{'s' if len(rows) != 1 else ''}",
         css=css,
         script=script,
-        rows=[_shown(out, row) for row in rows],
+        rows=[_page_row(out, row) for row in rows],
         with_warnings=any(str(row.get("warnings") or "") for row in rows),
         research_use=RESEARCH_USE,
         version=__version__,
@@ -139,7 +139,7 @@ def _page(out: Path, rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _shown(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+def _page_row(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
     """What the page shows of a row; the answer of an earlier call may have been moved away, and has no link then."""
     folder = str(row["patient_id"])
     return {

@@ -75,8 +75,8 @@ def run_command(*arguments):
     command.run(parser.parse_args([str(argument) for argument in arguments]))
 
 
-def compare(first, second, *chosen):
-    return {(row.a, row.b): row for row in compare_crossvals(read_crossval(first), read_crossval(second), chosen)}
+def compare(first, second, *more_pairs):
+    return {(row.a, row.b): row for row in compare_crossvals(read_crossval(first), read_crossval(second), more_pairs)}
 
 
 def concordance(folder, model, weights=None):
@@ -126,7 +126,7 @@ def test_numbers_of_folds_do_not_matter_but_their_patients_do(tmp_path, make, tw
     renumbered = write_survival(tmp_path / "renumbered", cohort, {"teacher": 0.3}, fold=other)
     assert compare(two[0], renumbered)["teacher", "teacher"].n == 90
     moved = write_survival(tmp_path / "moved", cohort, {"teacher": 0.3}, fold=np.arange(90) // 30)
-    with pytest.raises(InputError, match="different folds: no fold of .* has the test patients of fold 0"):
+    with pytest.raises(InputError, match=r"different folds: no fold of .* has the test patients of fold 0"):
         compare(two[0], moved)
 
 

@@ -59,8 +59,8 @@ def test_it_is_torchsurvs_concordance_of_time_dependent_risks():
     table = table[table["time"] <= DAYS[-1]].reset_index(drop=True)
     hazard = torch.tensor(-curve_at(table, table["time"]))
     event, time = torch.tensor(table["event"].to_numpy() > 0), torch.tensor(table["time"].to_numpy())
-    theirs = float(ConcordanceIndex()(hazard, event, time))
-    assert estimate(antolini(table), len(table)) == pytest.approx(theirs, abs=1e-6)
+    reference = float(ConcordanceIndex()(hazard, event, time))
+    assert estimate(antolini(table), len(table)) == pytest.approx(reference, abs=1e-6)
 
 
 def test_it_agrees_with_harrells_concordance_only_where_curves_do_not_cross():

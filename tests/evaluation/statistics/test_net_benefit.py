@@ -36,25 +36,25 @@ def of_dcurves(table, **options):
 
 def test_the_curve_of_a_class_is_that_of_dcurves():
     table = patients()
-    theirs = of_dcurves(table[["event", "risk"]])
+    reference = of_dcurves(table[["event", "risk"]])
     model = class_net_benefit(table["event"], table["risk"], THRESHOLDS, THRESHOLDS)(ONES)[0]
     everybody = class_net_benefit(table["event"], table["risk"], TREAT_ALL, THRESHOLDS)(ONES)[0]
-    np.testing.assert_allclose(model, theirs["risk"], atol=1e-12)
-    np.testing.assert_allclose(everybody, theirs["all"], atol=1e-12)
+    np.testing.assert_allclose(model, reference["risk"], atol=1e-12)
+    np.testing.assert_allclose(everybody, reference["all"], atol=1e-12)
 
 
 @pytest.mark.parametrize("step", [None, 100])
 @pytest.mark.parametrize("day", [365.0, 1000.0])
 def test_the_curve_at_a_horizon_is_that_of_dcurves(day, step):
     table = patients(step=step)
-    theirs = of_dcurves(table, time=day, time_to_outcome_col="time")
+    reference = of_dcurves(table, time=day, time_to_outcome_col="time")
     outcome = table["time"], table["event"], table["risk"], day
     model = survival_net_benefit(*outcome, THRESHOLDS, THRESHOLDS)(ONES)[0]
     everybody = survival_net_benefit(*outcome, TREAT_ALL, THRESHOLDS)(ONES)[0]
-    np.testing.assert_allclose(everybody, theirs["all"], atol=1e-10)
-    compared = np.isfinite(theirs["risk"])
+    np.testing.assert_allclose(everybody, reference["all"], atol=1e-10)
+    compared = np.isfinite(reference["risk"])
     assert compared.sum() > 30
-    np.testing.assert_allclose(model[compared], theirs["risk"][compared], atol=1e-10)
+    np.testing.assert_allclose(model[compared], reference["risk"][compared], atol=1e-10)
     # dcurves leaves out thresholds whose patients were all followed less long, even if all of them had died.
     for threshold, value in zip(THRESHOLDS[~compared], model[~compared], strict=True):
         treated = table[table["risk"] >= threshold]
@@ -69,13 +69,13 @@ def test_the_curves_of_the_published_example_are_those_of_dcurves():
     """The 750 patients that come with dcurves, of whom the risk of cancer within 1.5 years is predicted."""
     table = pd.read_csv(Path(dcurves.__file__).parent / "data" / "df_surv.csv")
     options = {"data": table, "outcome": "cancer", "modelnames": ["cancerpredmarker"], "thresholds": THRESHOLDS}
-    theirs = dcurves.dca(**options, time=1.5, time_to_outcome_col="ttcancer")
-    theirs = theirs.loc[theirs["model"] == "cancerpredmarker", "net_benefit"].to_numpy(float)
+    reference = dcurves.dca(**options, time=1.5, time_to_outcome_col="ttcancer")
+    reference = reference.loc[reference["model"] == "cancerpredmarker", "net_benefit"].to_numpy(float)
     outcome = table["ttcancer"], table["cancer"], table["cancerpredmarker"]
     ours = survival_net_benefit(*outcome, 1.5, THRESHOLDS, THRESHOLDS)(np.ones((1, len(table))))[0]
-    compared = np.isfinite(theirs)
+    compared = np.isfinite(reference)
     assert compared.sum() > 20
-    np.testing.assert_allclose(ours[compared], theirs[compared], atol=1e-10)
+    np.testing.assert_allclose(ours[compared], reference[compared], atol=1e-10)
 
 
 @pytest.mark.parametrize("seed", range(3))
