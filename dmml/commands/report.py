@@ -94,7 +94,8 @@ def _compare_crossvals(args: argparse.Namespace) -> None:
     pairs = [_model_names(text) for text in args.pair]
     from dmml.evaluation.crossval.comparison_report import write_comparison
 
-    path, warning = write_comparison(*args.runs, pairs, args.out)
+    first, second = args.runs
+    path, warning = write_comparison(first, second, pairs, args.out)
     if warning:
         print(warning)
     print(f"{path} (two cross-validations, {path.stat().st_size / 1e6:.1f} MB)")
