@@ -135,7 +135,7 @@ def _page(out: Path, rows: list[dict[str, Any]]) -> str:
         with_warnings=any(str(row.get("warnings") or "") for row in rows),
         research_use=RESEARCH_USE,
         version=__version__,
-        written=max((str(row.get("created") or "") for row in rows), default=""),
+        written=f"{_minute(max(str(row.get('created') or '') for row in rows))} UTC",
     )
 
 
@@ -145,7 +145,12 @@ def _page_row(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: str(row.get(name) or "") for name in ("patient_id", "headline", "outlook", "warnings", "run")},
         "value": row.get("headline_value") or "",
-        "created": str(row.get("created") or "")[:16].replace("T", " "),
+        "created": _minute(str(row.get("created") or "")),
         "report": quote(str(row["report"])) if (out / str(row["report"])).is_file() else "",
         "picture": quote(f"{folder}/{PICTURE}") if (out / folder / PICTURE).is_file() else "",
     }
+
+
+def _minute(created: str) -> str:
+    """The minute of a time of `prediction.json`, which is in UTC: "2026-01-02 03:04"."""
+    return created[:16].replace("T", " ")
