@@ -15,7 +15,6 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import argparse
-import json
 import math
 import tempfile
 from collections.abc import Callable
@@ -26,9 +25,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from worlds_data import Setup, WorldData, read_world
-from worlds_networks import NETWORKS, checkpoint_of, predict_network
+from worlds_networks import checkpoint_of, predict_network
 
-from dmml.evaluation.bootstrap import paired_difference
 from dmml.evaluation.metrics import concordance_index
 from dmml.experiment.predict_slide.tile_budget import coarse_scores, every_nth
 from dmml.training.student import SubspaceStudent

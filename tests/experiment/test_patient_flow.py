@@ -27,7 +27,9 @@ def gaps(tmp_path_factory):
     parts = {"train": [*ids[8:20], "X-9999"], "val": ids[20:26], "test": ids[:8]}
     splits = pd.DataFrame({name: pd.Series(members) for name, members in parts.items()})
     splits.to_csv(out / "splits_0.csv", index=False)
-    swapped = pd.DataFrame({name: pd.Series(parts[p]) for name, p in (("train", "train"), ("val", "test"), ("test", "val"))})
+    swapped = pd.DataFrame(
+        {name: pd.Series(parts[p]) for name, p in (("train", "train"), ("val", "test"), ("test", "val"))}
+    )
     swapped.to_csv(out / "splits_1.csv", index=False)
 
     def data(stage):
@@ -79,7 +81,9 @@ def test_without_a_split_all_patients_are_tested(tmp_path_factory):
 def test_the_diagram_states_every_number_and_follows_the_page_into_dark_mode(gaps):
     flow = json.loads(json.dumps(patient_flow(gaps("fit"), OF_A_FOLD)))
     svg = flow_plot(flow, "flow", "Patients").inline_svg("p")
-    text = " ".join("".join(each.itertext()) for each in ElementTree.fromstring(svg).iter() if each.tag.endswith("}text"))
+    text = " ".join(
+        "".join(each.itertext()) for each in ElementTree.fromstring(svg).iter() if each.tag.endswith("}text")
+    )
     for words in ("31 patients", "27 patients", "4 outside the split", "1 neither slides", "12 patients", "8 patients"):
         assert words in text
     for color in ("currentColor", "var(--blue)", "var(--muted)"):
