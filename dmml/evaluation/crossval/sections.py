@@ -54,7 +54,7 @@ def decision_section(result: CrossvalResult) -> Section | None:
     for model in models_with_curves(result)[:N_CALIBRATED]:
         rows = result.endpoint.with_outcome(result.predictions_of(model))
         curves = result.endpoint.decision_curves(rows, decision_context(result, model)) if len(rows) else []
-        for plot in map(decision_plot, curves):
+        for plot in (decision_plot(curve) for curve in curves if curve.is_defined):
             title = f"{plot.title}, {label(model)}"
             plots.append(replace(plot, name=f"{plot.name}_{file_name(model)}", title=title))
         tables += [decision_table(curves, f": {label(model)}")] if curves else []

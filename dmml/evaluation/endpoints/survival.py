@@ -125,7 +125,7 @@ class SurvivalEndpoint(Endpoint):
 
     def decision_curves(self, patients: pd.DataFrame, context: Context) -> list[DecisionCurve]:
         """Return the decision curve at every horizon up to the last predicted day."""
-        from dmml.evaluation.report.formatting import horizon_name
+        from dmml.evaluation.report.formatting import event_by, horizon_name
         from dmml.evaluation.statistics.curves.decision import survival_decision_curve
 
         time, event = (patients[name].to_numpy(float) for name in ("time", "event"))
@@ -133,7 +133,7 @@ class SurvivalEndpoint(Endpoint):
         for day in horizons(context, time):
             risk = 1 - curve_at(patients, [day])[:, 0] if survival_days(patients) else np.full(len(time), np.nan)
             if np.isfinite(risk).all():
-                curves.append(survival_decision_curve(f"event by {horizon_name(day)}", time, event, risk, day))
+                curves.append(survival_decision_curve(event_by(horizon_name(day)), time, event, risk, day))
         return curves
 
     def achievement(self, predictions: pd.DataFrame, context: Context) -> str:

@@ -51,6 +51,11 @@ def horizon_name(day: float) -> str:
     return f"{day:g} days"
 
 
+def event_by(horizon: str) -> str:
+    """Name the outcome at a horizon: 1 year → event by 1 year."""
+    return f"event by {horizon}"
+
+
 def with_interval(entry: Mapping[str, Any], digits: int = 2) -> str:
     """Format an estimate {value, low, high} with its interval: 0.71 (95 % interval 0.62 to 0.79)."""
     value, low, high = (number(entry[key], digits) for key in ("value", "low", "high"))

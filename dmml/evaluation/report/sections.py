@@ -20,7 +20,7 @@ from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_ta
 from dmml.evaluation.report.decision_table import HOW_TO_READ as NET_BENEFIT
 from dmml.evaluation.report.decision_table import decision_table
 from dmml.evaluation.report.flow_section import flow_section
-from dmml.evaluation.report.formatting import horizon_name, number, p_text
+from dmml.evaluation.report.formatting import event_by, horizon_name, joined, number, p_text
 from dmml.evaluation.report.gene_tables import gene_sentences, strongest_genes_table
 from dmml.evaluation.report.section import Section
 from dmml.evaluation.report.tables import Cell, Table, defined, estimate_cell, interval, value_cell
@@ -65,8 +65,14 @@ def decision_section(evaluation: Evaluation) -> Section | None:
     curves = evaluation.endpoint.decision_curves(evaluation.with_outcome, evaluation.context)
     if not curves:
         return None
-    plots = [decision_plot(curve) for curve in curves]
-    return Section("Decision curves", [NET_BENEFIT], plots, [decision_table(curves)], is_note=True)
+    plots = [decision_plot(curve) for curve in curves if curve.is_defined]
+    sentences = [NET_BENEFIT]
+    if undefined := [curve.outcome for curve in curves if not curve.is_defined]:
+        sentences.append(f"No curve for {joined(undefined)}: nobody is followed that long.")
+    outcomes = {curve.outcome for curve in curves}
+    if unpredicted := [name for day in evaluation.horizons if event_by(name := horizon_name(day)) not in outcomes]:
+        sentences.append(f"No curve at {joined(unpredicted)}: the model predicts no survival there.")
+    return Section("Decision curves", sentences, plots, [decision_table(curves)], is_note=True)
 
 
 def shift_section(evaluation: Evaluation) -> Section | None:

@@ -39,6 +39,11 @@ class DecisionCurve:
     treat_all: Band
     gain: Band
 
+    @property
+    def is_defined(self) -> bool:
+        """Whether the net benefit of treating every patient is: at a horizon, somebody must be followed that long."""
+        return bool(np.isfinite(self.treat_all.value).any())
+
     def listed(self, band: Band) -> Band:
         """The values of a band at the thresholds of `LISTED`."""
         at = np.searchsorted(THRESHOLDS, LISTED - 1e-9)
