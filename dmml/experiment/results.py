@@ -16,9 +16,9 @@ from dmml.evaluation.caveats import OVERLAP, overlap_text, transductive_text
 from dmml.evaluation.evaluation_result import Evaluation, evaluation_of
 from dmml.evaluation.predictions import write_table
 from dmml.experiment.attention_maps import write_maps
-from dmml.experiment.gene_contributions import FILE as GENE_CONTRIBUTIONS
-from dmml.experiment.gene_contributions import write_gene_contributions
-from dmml.experiment.gene_correlations import write_gene_correlations
+from dmml.experiment.genes.contributions import FILE as GENE_CONTRIBUTIONS
+from dmml.experiment.genes.contributions import write_gene_contributions
+from dmml.experiment.genes.correlations import write_gene_correlations
 from dmml.experiment.program_table import program_rows
 from dmml.experiment.result_context import ResultOrigin, result_context, table_hashes, tested_fold
 from dmml.experiment.run_folder import now

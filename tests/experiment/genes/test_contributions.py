@@ -9,7 +9,7 @@ from batches import GENES
 from fitted_backbones import fitted_backbone
 from models import build
 
-from dmml.experiment.gene_contributions import directions_of, gene_contributions, gene_rows
+from dmml.experiment.genes.contributions import directions_of, gene_contributions, gene_rows
 from dmml.types import Bag
 
 
