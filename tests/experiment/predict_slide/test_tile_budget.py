@@ -15,12 +15,12 @@ GENERATOR = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize(
-    ("n", "share", "chosen"),
+    ("n", "share", "count"),
     [(200, 0.25, 50), (403, 0.25, 101), (40, 0.25, MIN_PARENTS), (10, 0.25, 10), (0, 0.25, 0), (70, 1, 70)],
 )
-def test_a_share_of_the_tiles_is_chosen_rounded_up_but_enough_of_a_small_slide(n, share, chosen):
+def test_a_share_of_the_tiles_is_chosen_rounded_up_but_enough_of_a_small_slide(n, share, count):
     rows = every_nth(GENERATOR.normal(size=n), share)
-    assert len(rows) == chosen
+    assert len(rows) == count
     assert (np.diff(rows) > 0).all()
     assert set(rows) <= set(range(n))
 
