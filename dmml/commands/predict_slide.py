@@ -23,7 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "slides",
     )
     parser.add_argument(
-        "--ckpt_path", required=True, metavar="P", help="checkpoint of a student or a teacher, from `dmml fit`"
+        "--ckpt_path",
+        required=True,
+        metavar="P",
+        help="checkpoint of a student or a teacher, from `dmml fit`; or folder of `dmml crossval`, whose models are averaged",
+    )
+    parser.add_argument(
+        "--crossval-model",
+        metavar="NAME",
+        help="which models of a cross-validation are averaged (default: its students)",
     )
     parser.add_argument("--out", required=True, metavar="D", help="folder; the answer goes to D/<slide>/")
     parser.add_argument("--mpp", type=float, help="µm per pixel, used only for slides that do not state their own")
@@ -83,8 +91,9 @@ def run(args: argparse.Namespace) -> None:
     from dmml.slides.discovery.find import describe_unscaled, find_slides
 
     qupath = QuPathFiles(args.regions, args.overlay)
-    check_checkpoint(args.ckpt_path)
-    check_reads_slides(hyper_parameters_of(args.ckpt_path), args.ckpt_path)
+    for checkpoint in _checkpoints(args):
+        check_checkpoint(checkpoint)
+        check_reads_slides(hyper_parameters_of(checkpoint), checkpoint)
     options = {name: getattr(args, name) for name in ("mpp", "weights", "one_patient", "overwrite")}
     cases = check_input(args.slides, args.out, **options)
     check_options(args.tissue, args.min_tissue, args.roi)
@@ -124,16 +133,23 @@ def run(args: argparse.Namespace) -> None:
             budget=args.budget,
             qupath=qupath,
             explained=args.explain,
+            crossval_model=args.crossval_model,
             command=_command(args),
             progress=show_progress,
             done=print_answer,
         )
 
 
+def _checkpoints(args: argparse.Namespace) -> list[str]:
+    from dmml.experiment.fold_models.checkpoints import named_checkpoints
+
+    return [str(path) for path in named_checkpoints(args.ckpt_path, args.crossval_model)]
+
+
 def _command(args: argparse.Namespace) -> str:
     """Return the command line that repeats this prediction."""
     words = ["dmml", "predict-slide", *args.slides, "--ckpt_path", args.ckpt_path, "--out", args.out]
-    for name in ("mpp", "weights", "tissue", "min_tissue", "budget", "roi", "overlay"):
+    for name in ("mpp", "weights", "crossval_model", "tissue", "min_tissue", "budget", "roi", "overlay"):
         if getattr(args, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     if args.explain != DEFAULT:

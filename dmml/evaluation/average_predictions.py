@@ -14,7 +14,7 @@ SPREAD = "sd_"
 _PREDICTED = ("risk", "prob_")
 
 
-def average_predictions(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def average_predictions(tables: Sequence[pd.DataFrame], days: Sequence[float] = ()) -> pd.DataFrame:
     """Average tables of predictions.
 
     Risks and probabilities of classes are averaged. Survival is averaged as a probability, on all days for which a model
@@ -23,6 +23,7 @@ def average_predictions(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
     Args:
         tables: Predictions of each model, from `read_predictions`, of the same patients.
+        days: Further days on which survival is wanted.
 
     Returns:
         One table with the other columns of the first one, and a column `sd_<column>` for every averaged one: the standard
@@ -37,7 +38,7 @@ def average_predictions(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     for name in first:
         if name.startswith(_PREDICTED):
             averaged[name] = np.stack([table[name].to_numpy(float) for table in tables])
-    if days := _common_days(tables):
+    if days := _common_days(tables, days):
         curves = np.stack([curve_at(table, days) for table in tables])
         averaged |= {f"survival_{day:g}": curves[..., i] for i, day in enumerate(days)}
     kept = [name for name in first if not name.startswith((*_PREDICTED, "survival_"))]
@@ -53,10 +54,10 @@ def _in_order_of(first: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[first["patient_id"]].reset_index()
 
 
-def _common_days(tables: Sequence[pd.DataFrame]) -> list[float]:
-    """All days for which some model predicts survival, up to the last one of the model that ends first."""
+def _common_days(tables: Sequence[pd.DataFrame], more: Sequence[float]) -> list[float]:
+    """All days for which some model predicts survival, and more, up to the last one of the model that ends first."""
     by_model = [survival_days(table) for table in tables]
     if not all(by_model):
         return []
     end = min(days[-1] for days in by_model)
-    return sorted({day for days in by_model for day in days if day <= end})
+    return sorted({day for days in [*by_model, more] for day in days if day <= end})

@@ -19,6 +19,23 @@ def is_crossval(path: str | Path) -> bool:
     return (Path(path) / "plan.json").is_file()
 
 
+def named_checkpoints(path: str | Path, crossval_model: str | None = None) -> list[Path]:
+    """Return the checkpoint at a path or, if it is the folder of a cross-validation, those of its models.
+
+    Args:
+        path: A checkpoint, or the folder of a cross-validation.
+        crossval_model: See `checkpoints_of`; only for such a folder.
+
+    Raises:
+        InputError: As `checkpoints_of` does, or a model is named for a checkpoint.
+    """
+    if is_crossval(path):
+        return checkpoints_of(path, crossval_model)
+    if crossval_model is not None:
+        raise InputError(f"--crossval-model {crossval_model}: is for the folder of a cross-validation, not for {path}")
+    return [Path(path)]
+
+
 def checkpoints_of(folder: str | Path, model: str | None = None) -> list[Path]:
     """Return the checkpoints of one model in all folds, repeats and seeds.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +21,23 @@ TISSUE = "tissue"
 """Name of the tissue-specific part, beside those of the subspaces"""
 FEW_TILES = 20
 """With fewer tiles at the coarsest magnification, a note says that the answer is based on little tissue"""
+
+
+@dataclass(frozen=True)
+class ModelSpread:
+    """How far the predictions of several models for one patient are apart.
+
+    Attributes:
+        n: Number of models.
+        sd: {column: standard deviation over the models, n − 1}.
+        low: Smallest value of the headline's column.
+        high: Largest value of the headline's column.
+    """
+
+    n: int
+    sd: dict[str, float]
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,7 @@ class Answer:
         tiles: What each tile adds, and how much the deep part counts; None for a model without a backbone, unless its deep
             part is divided among tiles.
         prototypes: The clusters of tiles behind the prototypes of the subspaces; None for a model without prototypes.
+        models: How far several models are apart whose mean this is; None for the answer of one model.
     """
 
     task: str
@@ -64,6 +82,7 @@ class Answer:
     curves_by_magnification: dict[int, Curve] = field(default_factory=dict)
     tiles: TileScores | None = None
     prototypes: Prototypes | None = None
+    models: ModelSpread | None = None
 
     @property
     def above_median(self) -> bool | None:
@@ -205,6 +224,7 @@ def plain(answer: Answer) -> dict[str, Any]:
         "how_sure": {
             "by_magnification": {f"{m}x": view for m, view in answer.by_magnification.items()},
             "spread_between_magnifications": answer.spread,
+            **({} if answer.models is None else {"models": asdict(answer.models)}),
             "reading": "spread between the views of one model on one patient, null if the model has no separate views; it is "
             "not a confidence interval",
         },

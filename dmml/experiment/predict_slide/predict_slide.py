@@ -15,14 +15,16 @@ import torch
 from dmml._version import __version__
 from dmml.atomic_files import write_json
 from dmml.errors import InputError
-from dmml.experiment.load_model import CheckpointModel, load_encoder_of, load_model, stain_normalization_of
+from dmml.experiment.fold_models.load import as_one, identity_of, load_models
+from dmml.experiment.load_model import CheckpointModel, load_encoder_of, stain_normalization_of
 from dmml.experiment.predict_slide import text
-from dmml.experiment.predict_slide.answer import Answer, plain, read_answer
+from dmml.experiment.predict_slide.answer import Answer, plain
 from dmml.experiment.predict_slide.answers_table import PICTURE, PICTURE_SIDE, AnswersTable
 from dmml.experiment.predict_slide.encoded_ahead import EncodedAhead, EncodedCase, Progress, encode_case
 from dmml.experiment.predict_slide.explain.explanation import Explanation, explain
 from dmml.experiment.predict_slide.explain.levels import DEFAULT, ExplainLevel, explain_level
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_regions, check_scales
+from dmml.experiment.predict_slide.mean_answer import read_mean_answer
 from dmml.experiment.predict_slide.patient_batch import patient_batch
 from dmml.experiment.predict_slide.qupath.options import QuPathFiles
 from dmml.experiment.predict_slide.threads import threads_for
@@ -79,6 +81,7 @@ def predict_slides(
     budget: float | None = None,
     qupath: QuPathFiles | None = None,
     explained: str = DEFAULT,
+    crossval_model: str | None = None,
     command: str = "",
     progress: Progress | None = None,
     done: Callable[[SlidePrediction], None] | None = None,
@@ -87,7 +90,7 @@ def predict_slides(
 
     Args:
         slides: Files, and folders that are searched for slides.
-        checkpoint: A checkpoint written by `dmml fit`.
+        checkpoint: A checkpoint written by `dmml fit`, or the folder of a cross-validation, whose models are averaged.
         out: Output folder. Each patient's answer goes to a subfolder named after the patient's (first) slide, and
             `answers.csv` and `index.html` list all answers of the folder (see `AnswersTable`).
         mpp: µm per pixel, used only for slides that do not state it.
@@ -99,6 +102,7 @@ def predict_slides(
         roi: GeoJSON file of the regions whose tiles are read, or folder with one per slide; None = whole slides.
         budget: Share of the coarse tiles whose fine tiles are encoded, above 0 and at most 1; None = all.
         qupath: Which files for QuPath are written besides the tiles; None = no others.
+        crossval_model: Which models of a cross-validation are averaged, if `checkpoint` is its folder; None = its students.
         explained: How much is explained: a key of `LEVELS`.
         command: The typed command, for the record.
         progress: Called while a slide is encoded, in another thread.
@@ -119,7 +123,10 @@ def predict_slides(
     check_regions(cases, roi, mpp)
     qupath = qupath or QuPathFiles()
     qupath.check_slides([path for case in cases for path in case.slides], mpp)
-    model = load_model(checkpoint)
+    models = load_models(checkpoint, crossval_model)
+    if len(models) > 1:
+        level.check_divides_one_model(checkpoint)
+    model = models[0]
     tiles = choose_tiles(checkpoint, model.module.fitted.get("extraction"), tissue, min_tissue, roi, budget)
     check_scales(cases, mpp, model.module.magnifications)
     encoder = load_encoder_of(model, weights)
@@ -129,7 +136,7 @@ def predict_slides(
     with EncodedAhead(cases, encode, progress) as encoded_cases:
         for case, encoded in encoded_cases:
             try:
-                answers.append(_predict(case, encoded.result(), model, encoder, tiles, command, qupath, level, mpp))
+                answers.append(_predict(case, encoded.result(), models, encoder, tiles, command, qupath, level, mpp))
             except SlideError as error:
                 failures.append(str(error))
                 continue
@@ -146,7 +153,7 @@ def predict_slides(
 def _predict(
     case: Case,
     encoded: EncodedCase,
-    model: CheckpointModel,
+    models: Sequence[CheckpointModel],
     encoder: Encoder,
     tiles: TileChoice,
     command: str,
@@ -154,18 +161,19 @@ def _predict(
     level: ExplainLevel,
     mpp: float | None,
 ) -> SlidePrediction:
-    batch = patient_batch(case.name, encoded.bags, model.module.magnifications)
+    networks = [model.module for model in models]
+    batch = patient_batch(case.name, encoded.bags, networks[0].magnifications)
     with threads_for(batch):
-        answer, output = read_answer(model.module, batch)
-        answer, explanation = explain(model.module, batch, answer, output, level, case.slides, mpp)
-    record = _record(case, model, encoder, tiles, answer, encoded.sources, command) | explanation.record()
+        answer, output = read_mean_answer(networks, batch)
+        answer, explanation = explain(as_one(networks), batch, answer, output, level, case.slides, mpp)
+    record = _record(case, models, encoder, tiles, answer, encoded.sources, command) | explanation.record()
     _write(case, answer, record, encoded.thumbnails, batch, output, qupath, explanation)
     return SlidePrediction(case.folder, answer, record)
 
 
 def _record(
     case: Case,
-    model: CheckpointModel,
+    models: Sequence[CheckpointModel],
     encoder: Encoder,
     tiles: TileChoice,
     answer: Answer,
@@ -173,16 +181,17 @@ def _record(
     command: str,
 ) -> dict[str, Any]:
     """Return the content of `prediction.json`."""
+    model, identity = models[0], identity_of(models)
     return {
         "format": "dmml-prediction-1",
         "patient": case.name,
-        "answer": [text.headline(answer, model.identity), text.outlook(answer)],
+        "answer": [text.headline(answer, identity), text.outlook(answer)],
         **plain(answer),
         "notes": [*text.notes(answer, slides, model.reads_rna), *text.tile_notes(tiles.notes)],
         "use": text.RESEARCH_USE,
         "slides": slides,
         "tiles_chosen": tiles.record,
-        "model": model.identity,
+        "model": identity,
         "encoder": encoder.identity | {key: model.encoder[key] for key in (STAINS,) if model.encoder.get(key)},
         "encoder_backend": encoder.backend,
         "command": command,

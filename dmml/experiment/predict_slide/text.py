@@ -41,12 +41,12 @@ def _value(answer: Answer, view: Mapping[str, float]) -> str:
 
 
 def how_certain(answer: Answer) -> list[str]:
-    """Write sentences on how far the model's views agree, and on what their agreement does not show."""
+    """Write sentences on how far models and the model's views agree, and on what their agreement does not show."""
+    sentences = _model_spread(answer)
     if answer.spread is None:
         reads = "one magnification" if len(answer.by_magnification) < 2 else "all magnifications together"
-        return [f"The model reads {reads}, so there is no second view that could agree or disagree."]
+        return [*sentences, f"The model reads {reads}, so there is no second view that could agree or disagree."]
     coarse, fine = (f"{m}×" for m in sorted(answer.views)[:: len(answer.views) - 1])
-    sentences = []
     if answer.headline.is_probability:
         verdict = "agree closely" if answer.spread <= CLOSE else "differ"
         verdict = "differ strongly" if answer.spread > 4 * CLOSE else verdict
@@ -63,6 +63,17 @@ def how_certain(answer: Answer) -> list[str]:
         "how stable the answer is; it is not a confidence interval."
     )
     return sentences
+
+
+def _model_spread(answer: Answer) -> list[str]:
+    """Write how far the models of a cross-validation are apart; [] for the answer of one model."""
+    if answer.models is None:
+        return []
+    low, high = (answer.headline.text(value) for value in (answer.models.low, answer.models.high))
+    return [
+        f"The answer is the mean of {answer.models.n} models, each fitted without another part of the training patients. Single "
+        f"models give {low} to {high}. They share most of their patients, so they agree more than independent studies would."
+    ]
 
 
 def subspaces(answer: Answer) -> str:

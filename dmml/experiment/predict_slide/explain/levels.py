@@ -28,6 +28,18 @@ class ExplainLevel:
     sheet_px: int
     divides_deep_part: bool
 
+    def check_divides_one_model(self, path: object) -> None:
+        """Refuse to divide the deep parts of several models.
+
+        Raises:
+            InputError: The level divides the deep part.
+        """
+        if self.divides_deep_part:
+            raise InputError(
+                f"--explain {self.name}: divides the deep part of one model, and {path} holds several; give one of its "
+                "checkpoints, fold_0/…/checkpoints/best.ckpt, or --explain default"
+            )
+
 
 _FEW = (0.02, 0.1, 0.25, 0.5, 0.75)
 _MANY = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
