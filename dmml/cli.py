@@ -33,6 +33,8 @@ from dmml.experiment.fit_defaults import (
     prepare_libraries,
     silence_progress_bars,
 )
+from dmml.experiment.limits.cohort_slides import training_slide_limits
+from dmml.experiment.limits.inner_validation import conformal_calibration
 from dmml.experiment.result_context import ResultOrigin
 from dmml.experiment.results import write_predictions, write_test
 from dmml.experiment.run_folder import RunFolder
@@ -48,6 +50,7 @@ from dmml.experiment.training_reference import (
 from dmml.networks.checkpoint import read_checkpoint
 from dmml.networks.packing import pack, unpack
 from dmml.progress_bars import is_quiet
+from dmml.training.subspace_module import SubspaceModule
 
 LOGGER = logging.getLogger(__name__)
 C = TypeVar("C", bound=Callback)
@@ -187,7 +190,14 @@ class DMMLCLI(LightningCLI):
         genes = self.model.fitted.get("gene_statistics") or {}
         reference = {"reference": pack(fit_references(training.inputs, genes, self.datamodule))}
         median = {} if training.median_risk is None else {"median_risk": training.median_risk}
-        add_to_fitted(checkpoint, median | reference)
+        add_to_fitted(checkpoint, median | reference | pack(self._limits()))
+
+    def _limits(self) -> dict[str, Any]:
+        """What the checkpoint knows of the limits of its model, besides the reference: its slides, and calibrations."""
+        limits: dict[str, Any] = {"slide_limits": training_slide_limits(self.datamodule)}
+        if isinstance(self.model, SubspaceModule) and hasattr(self.datamodule, "val_patients_in_order"):
+            limits["conformal"] = conformal_calibration(self.model, self.datamodule)
+        return limits
 
     def after_test(self) -> None:
         """Write the tested cohort's predictions, metrics, plots and report."""

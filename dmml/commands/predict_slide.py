@@ -77,6 +77,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "deep part among tiles, with more random orders, and needs pip install 'dmml[explain]'",
     )
     parser.add_argument("--one-patient", action="store_true", help="all slides belong to one patient")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="end with exit code 2 if a slide has a warning, e.g. is unlike the training slides; all answers are written first",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing answer")
 
 
@@ -134,6 +139,7 @@ def run(args: argparse.Namespace) -> None:
             qupath=qupath,
             explained=args.explain,
             crossval_model=args.crossval_model,
+            strict=args.strict,
             command=_command(args),
             progress=show_progress,
             done=print_answer,
@@ -154,5 +160,6 @@ def _command(args: argparse.Namespace) -> str:
             words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     if args.explain != DEFAULT:
         words += ["--explain", args.explain]
-    words += [f"--{name.replace('_', '-')}" for name in ("regions", "one_patient", "overwrite") if getattr(args, name)]
+    flags = ("regions", "one_patient", "strict", "overwrite")
+    words += [f"--{name.replace('_', '-')}" for name in flags if getattr(args, name)]
     return shlex.join(words)

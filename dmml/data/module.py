@@ -240,6 +240,10 @@ class MultimodalDataModule(LightningDataModule):
         """Training patients in a fixed order, all on every process, e.g. for the median risk of a trained model."""
         return self._loader("train", with_target=False, sharded=False)
 
+    def val_patients_in_order(self) -> DataLoader:
+        """Inner validation patients with targets, all on every process."""
+        return self._loader("val", sharded=False)
+
     def mean_batch(self) -> float:
         """Average number of patients in a training batch: `batch_size`, or fewer under a `token_budget`."""
         return mean_batch_size(self.config, self.reader, self.patients("train"))

@@ -45,8 +45,8 @@ def fit_reference(rows: ArrayLike, names: Sequence[str] | None = None) -> dict[s
         their residual mean square. `sample_within` is the same after that half was standardised by its mean and spread.
     """
     rows = np.asarray(rows, np.float64)
-    mean, std = _mean_and_std(rows)
-    reference: dict[str, Any] = {"n": len(rows), "mean": _rounded(mean), "std": _rounded(std)}
+    mean, std = mean_and_std(rows)
+    reference: dict[str, Any] = {"n": len(rows), "mean": rounded(mean), "std": rounded(std)}
     if names is not None:
         reference["names"] = list(names)
     order = np.random.default_rng(0).permutation(len(rows))
@@ -55,21 +55,21 @@ def fit_reference(rows: ArrayLike, names: Sequence[str] | None = None) -> dict[s
     if len(rows) < 2 * MIN_PATIENTS or len(second) < MIN_PATIENTS:
         return reference
     # Rounded to the values that a later comparison reads from the checkpoint.
-    centre, scale = (np.array(_rounded(values)) for values in _mean_and_std(first))
+    centre, scale = (np.array(rounded(values)) for values in mean_and_std(first))
     z = np.nan_to_num(_standardised(first, centre, scale))
     axes = np.linalg.svd(z - z.mean(0), full_matrices=False)[2][: min(AXES, len(first) - 1)]
     reference |= {
         "n_axes": len(axes),
-        "basis": _rounded(axes.ravel()),
-        "centre": _rounded(centre),
-        "scale": _rounded(scale),
+        "basis": rounded(axes.ravel()),
+        "centre": rounded(centre),
+        "scale": rounded(scale),
     }
     axes = np.array(reference["basis"]).reshape(axes.shape)
     z = _standardised(second, centre, scale)
-    reference["rest"] = _rounded(_residuals_by_column(z, axes))
+    reference["rest"] = rounded(_residuals_by_column(z, axes))
     rest = np.array(reference["rest"])
-    reference["sample"] = _rounded(_coordinates(z, axes, rest).ravel())
-    reference["sample_within"] = _rounded(_coordinates(_standardised_within(second), axes, rest).ravel())
+    reference["sample"] = rounded(_coordinates(z, axes, rest).ravel())
+    reference["sample_within"] = rounded(_coordinates(_standardised_within(second), axes, rest).ravel())
     return reference
 
 
@@ -179,7 +179,7 @@ def _compare_columns(
     }
 
 
-def _mean_and_std(rows: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def mean_and_std(rows: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and SD of each column, (D,) each, over its known values; the SD is 1 for a column without spread."""
     is_known = np.isfinite(rows)
     count = is_known.sum(0)
@@ -241,6 +241,6 @@ def _coordinates(z: NDArray, axes: NDArray, rest: NDArray) -> NDArray[np.float64
     return np.column_stack([coordinates, np.log(residual / np.maximum(expected, 1e-12) * rest.mean() + 1e-6)])
 
 
-def _rounded(values: NDArray) -> list[float]:
+def rounded(values: NDArray) -> list[float]:
     """Round to four significant digits; a mean over patients is not more precise than that."""
     return [float(f"{value:.4g}") for value in values]

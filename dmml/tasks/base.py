@@ -13,6 +13,7 @@ from torch import Tensor
 from dmml.errors import InputError
 from dmml.functional.combination import highest_confidence, weighted_by_confidence
 from dmml.linear.likelihoods import Likelihood
+from dmml.tasks.conformal import Conformal
 from dmml.tasks.presentation import Presentation
 from dmml.tasks.regression import Regression
 
@@ -240,15 +241,18 @@ class Task:
         """Return how `dmml predict-slide` puts a prediction into words; by default, its columns and their numbers."""
         return Presentation()
 
+    def conformal(self) -> Conformal:
+        """Return what the task promises of single patients; by default nothing."""
+        return Conformal()
+
     def context(self) -> dict[str, Any]:
         """Return what evaluation needs to know about the fitted task, in plain Python; by default, `kind` alone."""
         return {"task": self.kind}
 
     def evaluation_context(self) -> dict[str, Any]:
         """Return `context`, with the class path of a task's own endpoint, as `context.json` stores them."""
-        if self.endpoint is None:
-            return self.context()
-        return {**self.context(), "endpoint": f"{self.endpoint.__module__}.{self.endpoint.__qualname__}"}
+        name = self.endpoint and f"{self.endpoint.__module__}.{self.endpoint.__qualname__}"
+        return {**self.context(), **({"endpoint": name} if name else {})}
 
 
 def calibrated(

@@ -18,6 +18,7 @@ from dmml.functional.distillation import categorical_divergence
 from dmml.linear.likelihoods import Likelihood, MultinomialLikelihood
 from dmml.tasks.base import OutcomeColumns, Task, calibrated
 from dmml.tasks.classification_presentation import ClassificationPresentation
+from dmml.tasks.conformal import ClassSets
 from dmml.tasks.logistic_regression import LogisticRegression
 
 if TYPE_CHECKING:
@@ -173,6 +174,10 @@ class Classification(Task):
     def presentation(self) -> ClassificationPresentation:
         """Return how class probabilities are put into words."""
         return ClassificationPresentation()
+
+    def conformal(self) -> ClassSets:
+        """Return sets of classes."""
+        return ClassSets(self)
 
     def context(self) -> dict[str, Any]:
         """See `Task`."""

@@ -30,6 +30,7 @@ from dmml.functional.survival import (
 )
 from dmml.linear.likelihoods import CoxLikelihood, Likelihood
 from dmml.tasks.base import OutcomeColumns, Task, calibrated
+from dmml.tasks.conformal import SurvivalBounds
 from dmml.tasks.cox_regression import CoxRegression
 from dmml.tasks.interval_events import describe_empty_intervals
 from dmml.tasks.survival_presentation import SurvivalPresentation
@@ -132,10 +133,9 @@ class Survival(Task):
         return interval_edges(time, event, self.n_intervals)
 
     def check_batch(self, batch_size: float, outcome: OutcomeColumns) -> None:
-        """Refuse the Cox likelihood if a batch holds fewer than 4 events on average.
+        """Refuse the Cox likelihood if a batch holds fewer than 4 events on average: min(batch_size, n) · events / n.
 
-        Expected events = min(batch_size, n) · events / n, where n counts all training patients, including those without
-        an outcome.
+        All training patients are counted in n, including those without an outcome.
 
         Raises:
             InputError: A batch holds too few events; the message names a sufficient batch size if there is one.
@@ -188,10 +188,8 @@ class Survival(Task):
         """Add the partial negative log-likelihood of each event within the batch if the likelihood is "cox"."""
         if self.likelihood != "cox":
             return loss
-        partial = cox_partial_nll(
-            log_cumulative_hazard(logits), *(target[name] for name in ("time", "event", "observed"))
-        )
-        return loss + partial
+        outcome = (target[name] for name in ("time", "event", "observed"))
+        return loss + cox_partial_nll(log_cumulative_hazard(logits), *outcome)
 
     def loss_on_backbone(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """Training loss by the likelihood that calibrated the backbone; with `alpha` it is `loss`.
@@ -281,6 +279,10 @@ class Survival(Task):
     def presentation(self) -> SurvivalPresentation:
         """Return how a risk and a survival curve are put into words."""
         return SurvivalPresentation(self)
+
+    def conformal(self) -> SurvivalBounds:
+        """Return lower bounds of the time to the event."""
+        return SurvivalBounds(self)
 
     def context(self) -> dict[str, Any]:
         """See `Task`."""

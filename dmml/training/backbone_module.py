@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -42,6 +43,7 @@ class BackboneModule(FittedModule, BackboneNetwork):
     def __init__(self, **shared: Any):
         super().__init__(**shared)
         self._cross_fitted: CrossFittedLookup | None = None  # for the patients of the current fit; never saved
+        self._after_fit: CrossFittedLookup | None = None  # the same once the fit has ended
         self._share_sums: dict[str, ShareSums] = {}
         self._validated_logits: list[tuple[Tensor, dict[str, Tensor]]] = []
 
@@ -213,8 +215,20 @@ class BackboneModule(FittedModule, BackboneNetwork):
         return -share_scores["likelihood"].mean[index]
 
     def on_fit_end(self) -> None:
-        """Drop the cross-fitted predictions; after a fit the backbone reads every batch."""
-        self._cross_fitted = None
+        """Put the cross-fitted predictions away; after a fit the backbone reads every batch."""
+        self._after_fit, self._cross_fitted = self._cross_fitted, None
+
+    @contextmanager
+    def cross_fitted_after_fit(self) -> Iterator[None]:
+        """Use the cross-fitted predictions of the fit that has just ended once more; then they are dropped.
+
+        Without them, the predictions of the patients of the fit would be better than those of new patients.
+        """
+        self._cross_fitted, self._after_fit = self._after_fit, None
+        try:
+            yield
+        finally:
+            self._cross_fitted = None
 
 
 def _program_error(share: float, output: SubspaceOutput, measured: dict[str, Tensor]) -> Tensor:

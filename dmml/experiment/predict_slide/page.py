@@ -54,6 +54,8 @@ def write_page(
         css=style.read_text(encoding="utf-8"),
         headline=unbroken(text.headline(answer, record["model"])),
         outlook=unbroken(text.outlook(answer)),
+        warnings=record["limits"]["warnings"],
+        promise=[unbroken(sentence) for sentence in record["limits"]["sentences"]],
         notes=record["notes"],
         research_use=text.RESEARCH_USE,
         # Markup is safe here: `inline_svg` writes XML in which every text is escaped.

@@ -24,6 +24,7 @@ from dmml.experiment.predict_slide.encoded_ahead import EncodedAhead, EncodedCas
 from dmml.experiment.predict_slide.explain.explanation import Explanation, explain
 from dmml.experiment.predict_slide.explain.levels import DEFAULT, ExplainLevel, explain_level
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_regions, check_scales
+from dmml.experiment.predict_slide.limits import AnswerLimits, answer_limits
 from dmml.experiment.predict_slide.mean_answer import read_mean_answer
 from dmml.experiment.predict_slide.patient_batch import patient_batch
 from dmml.experiment.predict_slide.qupath.options import QuPathFiles
@@ -57,14 +58,20 @@ class SlidePrediction:
     record: dict[str, Any]
 
     @property
-    def lines(self) -> tuple[str, str]:
-        """The answer in two lines."""
+    def warnings(self) -> list[str]:
+        """What warns that the slides are not like the training slides, as sentences."""
+        return self.record["limits"]["warnings"]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The answer in two lines, and a line for each warning."""
         tiles = " + ".join(
             f"{sum(slide['tiles'].get(str(m), 0) for slide in self.record['slides'])} tiles at {m}x"
             for m in sorted(self.answer.by_magnification)
         )
         first = f"{self.record['patient']}: {text.headline(self.answer, self.record['model'])}"
-        return first, f"  {text.outlook(self.answer)}; {tiles}".replace("×", "x")
+        second = f"  {text.outlook(self.answer)}; {tiles}".replace("×", "x")
+        return first, second, *(f"  warning: {warning}" for warning in self.warnings)
 
 
 def predict_slides(
@@ -82,6 +89,7 @@ def predict_slides(
     qupath: QuPathFiles | None = None,
     explained: str = DEFAULT,
     crossval_model: str | None = None,
+    strict: bool = False,
     command: str = "",
     progress: Progress | None = None,
     done: Callable[[SlidePrediction], None] | None = None,
@@ -104,6 +112,7 @@ def predict_slides(
         qupath: Which files for QuPath are written besides the tiles; None = no others.
         crossval_model: Which models of a cross-validation are averaged, if `checkpoint` is its folder; None = its students.
         explained: How much is explained: a key of `LEVELS`.
+        strict: Whether a slide with a warning is an error, once all answers are written.
         command: The typed command, for the record.
         progress: Called while a slide is encoded, in another thread.
         done: Called with every answer as soon as it is written.
@@ -113,7 +122,7 @@ def predict_slides(
 
     Raises:
         InputError: An input cannot be used. If a slide has no tissue or cannot be decoded, the other patients are still
-            predicted first.
+            predicted first. With `strict`, the same if a slide is unlike the training slides; its answer is written, too.
     """
     cases = check_input(slides, out, mpp, weights, one_patient, overwrite)
     table = AnswersTable(out)
@@ -147,7 +156,22 @@ def predict_slides(
         others = f"; {len(failures) - 1} more could not be predicted" if len(failures) > 1 else ""
         written = f"; the predictions of the other {len(answers)} of {len(cases)} are in {out}" if answers else ""
         raise InputError(f"{failures[0]}{others}{written}")
+    if strict:
+        _check_no_warnings(answers, len(cases))
     return answers
+
+
+def _check_no_warnings(answers: Sequence[SlidePrediction], n_cases: int) -> None:
+    """Refuse answers with warnings.
+
+    Raises:
+        InputError: An answer has a warning; the message states the first one.
+    """
+    warned = [answer for answer in answers if answer.warnings]
+    if warned:
+        first = warned[0].warnings[0].rstrip(".")
+        others = f"; {len(warned)} of {n_cases} patients have warnings" if n_cases > 1 else ""
+        raise InputError(f"--strict: {warned[0].record['patient']}: {first}{others}; see {warned[0].folder / PREDICTION}")
 
 
 def _predict(
@@ -166,7 +190,8 @@ def _predict(
     with threads_for(batch):
         answer, output = read_mean_answer(networks, batch)
         answer, explanation = explain(as_one(networks), batch, answer, output, level, case.slides, mpp)
-    record = _record(case, models, encoder, tiles, answer, encoded.sources, command) | explanation.record()
+    limits = answer_limits(models[0], encoded, output.logits)
+    record = _record(case, models, encoder, tiles, answer, encoded.sources, limits, command) | explanation.record()
     _write(case, answer, record, encoded.thumbnails, batch, output, qupath, explanation)
     return SlidePrediction(case.folder, answer, record)
 
@@ -178,6 +203,7 @@ def _record(
     tiles: TileChoice,
     answer: Answer,
     slides: list[dict[str, Any]],
+    limits: AnswerLimits,
     command: str,
 ) -> dict[str, Any]:
     """Return the content of `prediction.json`."""
@@ -187,7 +213,12 @@ def _record(
         "patient": case.name,
         "answer": [text.headline(answer, identity), text.outlook(answer)],
         **plain(answer),
-        "notes": [*text.notes(answer, slides, model.reads_rna), *text.tile_notes(tiles.notes)],
+        "limits": limits.record,
+        "notes": [
+            *text.notes(answer, slides, model.reads_rna, knows_tissue=bool(limits.slides)),
+            *text.tile_notes(tiles.notes),
+            *filter(None, [limits.note]),
+        ],
         "use": text.RESEARCH_USE,
         "slides": slides,
         "tiles_chosen": tiles.record,

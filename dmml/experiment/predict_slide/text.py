@@ -153,13 +153,16 @@ def prototypes(answer: Answer) -> list[str]:
     return sentences
 
 
-def notes(answer: Answer, slides: Sequence[Mapping[str, Any]], reads_rna: bool) -> list[str]:
+def notes(
+    answer: Answer, slides: Sequence[Mapping[str, Any]], reads_rna: bool, knows_tissue: bool = False
+) -> list[str]:
     """Write what a reader must know about this particular answer.
 
     Args:
         answer: The answer.
         slides: The entries `slides` of `prediction.json`.
         reads_rna: Whether the model can also read RNA.
+        knows_tissue: Whether the tissue was compared with that of the training slides, so that no fixed limit is needed.
     """
     sentences = []
     if reads_rna:
@@ -170,7 +173,7 @@ def notes(answer: Answer, slides: Sequence[Mapping[str, Any]], reads_rna: bool) 
         sentences.append(f"The answer is not clear-cut: {disagreement}.")
     coarsest = min(answer.by_magnification, default=0)
     tiles = sum(slide["tiles"].get(str(coarsest), 0) for slide in slides)
-    if tiles < FEW_TILES:
+    if tiles < FEW_TILES and not knows_tissue:
         sentences.append(
             f"There is little tissue: the answer is based on {tiles} tile{'s' * (tiles != 1)} at {coarsest}×."
         )

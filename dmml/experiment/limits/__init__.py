@@ -1,0 +1,1 @@
+"""Fits what a checkpoint knows of the limits of its model."""
