@@ -1,8 +1,8 @@
 """Does a model know its limits? Coverage of its sets and bounds, and false alarms on unseen slides, on simulated cohorts.
 
 For every seed, patients are simulated as token features. A student of survival and a student of the grade are fitted to
-395 of them, who are divided into training and inner validation as by `dmml fit`. Its limits are fitted as by `dmml fit`, and
-read back from the checkpoint as by `dmml predict-slide`. Then 200 further patients of the same sites are predicted, and
+295 of them, who are divided into training and inner validation as by `dmml fit`. Its limits are fitted as by `dmml fit`, and
+read back from the checkpoint as by `dmml predict-slide`. Then 150 further patients of the same sites are predicted, and
 60 of another hospital. The chance that a set holds the true grade, or that the event comes after a bound, is computed
 from each patient's true state, so that no outcome needs to be drawn. Writes `limits.json` and `limits.md`.
 
@@ -47,11 +47,11 @@ from dmml.store import FeatureStore
 from dmml.tasks import Classification, Survival
 from dmml.training.student import SubspaceStudent
 
-FITTED, UNSEEN, ELSEWHERE = 395, 200, 60
+FITTED, UNSEEN, ELSEWHERE = 295, 150, 60
 """Patients to whom a model is fitted, a fifth of them in the inner validation; further patients; and of another hospital"""
 SLIDES = 100
 """Unseen slides of the training sites that are judged, one per patient"""
-DIM, WIDTH, EPOCHS, VISIBILITY, CELLS = 32, 16, 8, 0.8, (4, 7)
+DIM, WIDTH, EPOCHS, VISIBILITY, CELLS = 32, 16, 6, 0.8, (4, 7)
 TOLERANCE = 0.03
 """Distance of the coverage from its promise that is allowed"""
 
@@ -76,7 +76,7 @@ def write_cohort(folder: Path, patients: list[Patient]) -> None:
 def fitted_model(folder: Path, task: Survival | Classification, outcome: dict, seed: int) -> str:
     """Fit a student and its limits as `dmml fit` does; return its best checkpoint."""
     data = MultimodalDataModule(
-        clinical=str(folder / "clinical.csv"), features=str(folder / "features.zarr"), outcome=outcome
+        clinical=str(folder / "clinical.csv"), features=str(folder / "features.zarr"), outcome=outcome, batch_size=32
     )
     run = folder / task.kind
     keep = ModelCheckpoint(dirpath=run, filename="best", monitor="val/loss", enable_version_counter=False)

@@ -17,6 +17,7 @@ from dmml.evaluation.report.text.shift import GENE_NAMES, shift_sentences
 from dmml.evaluation.shift import compare
 from dmml.evaluation.statistics.stain import NAMES
 from dmml.evaluation.subgroups import by_subgroup
+from dmml.experiment.limits.cohort_slides import count_unlike
 from dmml.experiment.training_reference import patient_stains, without_imputed
 from dmml.networks.packing import unpack
 from dmml.types import SUBSPACES
@@ -47,6 +48,7 @@ def write_shift(
         "genes": genes,
         "reads_rna": context.get("model") != "student",
         **_comparisons(inputs, model, data, genes),
+        "unlike_slides": count_unlike(data, data.patients("test"), unpack(model.fitted.get("slide_limits") or {})),
         "subgroups": by_subgroup(predictions, context, _groups(data)),
     }
     content["words"] = shift_sentences(content)

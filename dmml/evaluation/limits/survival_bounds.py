@@ -96,7 +96,7 @@ def lower_bound(
     Args:
         calibration: From `fit_bounds`.
         level: 1 − α.
-        days: (K,) ascending days from 0 to τ.
+        days: (K,) ascending days from 0 on; those after τ are not needed.
         event_probability: (K,) the patient's predicted probability of an event up to each day.
         censoring: The distribution of censoring that calibrated the bounds.
     """
@@ -104,7 +104,8 @@ def lower_bound(
     reached = cumulative[np.searchsorted(calibration["scores"], event_probability, side="right")]
     weight = 1 / censoring.before(days)
     is_kept = reached + weight > (1 - level) * (calibration["total"] + weight) + 1e-9
-    return float(days[np.argmax(is_kept)]) if is_kept.any() else float(calibration["tau"])
+    first = float(days[np.argmax(is_kept)]) if is_kept.any() else calibration["tau"]
+    return min(first, calibration["tau"])
 
 
 def bounds(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dmml.errors import InputError
 from dmml.evaluation.limits.slide_limits import NO_LIMITS, SlideJudgement, judge_slide
 from dmml.evaluation.limits.slide_summary import summarise_slide
 from dmml.slides.wsi.mpp import FROM_MANIFEST, FROM_OPTION
@@ -66,6 +67,21 @@ class AnswerLimits:
             "sentences": list(self.sentences),
             "reading": READING,
         }
+
+
+def check_knows_slides(model: CheckpointModel) -> None:
+    """Refuse a model that cannot recognise slides unlike its training slides.
+
+    Raises:
+        InputError: The checkpoint has no limits, or too few training slides for a threshold.
+    """
+    limits = model.module.fitted.get("slide_limits") or {}
+    if limits.get("threshold") is None:
+        reason = limits.get("reason") or NO_LIMITS
+        raise InputError(
+            f"--strict: {model.path} cannot tell which slides are unlike its training slides ({reason}); leave --strict out, or "
+            "fit the model again with this version of dmml, or with more patients"
+        )
 
 
 def answer_limits(model: CheckpointModel, encoded: EncodedCase, logits: torch.Tensor) -> AnswerLimits:

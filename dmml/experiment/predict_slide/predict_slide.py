@@ -24,7 +24,7 @@ from dmml.experiment.predict_slide.encoded_ahead import EncodedAhead, EncodedCas
 from dmml.experiment.predict_slide.explain.explanation import Explanation, explain
 from dmml.experiment.predict_slide.explain.levels import DEFAULT, ExplainLevel, explain_level
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_regions, check_scales
-from dmml.experiment.predict_slide.limits import AnswerLimits, answer_limits
+from dmml.experiment.predict_slide.limits import AnswerLimits, answer_limits, check_knows_slides
 from dmml.experiment.predict_slide.mean_answer import read_mean_answer
 from dmml.experiment.predict_slide.patient_batch import patient_batch
 from dmml.experiment.predict_slide.qupath.options import QuPathFiles
@@ -136,6 +136,8 @@ def predict_slides(
     if len(models) > 1:
         level.check_divides_one_model(checkpoint)
     model = models[0]
+    if strict:
+        check_knows_slides(model)
     tiles = choose_tiles(checkpoint, model.module.fitted.get("extraction"), tissue, min_tissue, roi, budget)
     check_scales(cases, mpp, model.module.magnifications)
     encoder = load_encoder_of(model, weights)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dmml.evaluation import interval_settings
+from dmml.evaluation.limits.slide_limits import ALARM_SHARE
 from dmml.evaluation.report.formatting import number, p_text, signed
 
 GENE_NAMES = {"tumor": "tumor genes", "tme": "microenvironment genes"}
@@ -20,6 +21,11 @@ def shift_sentences(content: Mapping[str, Any]) -> list[str]:
     if "reason" in content:
         sentences.append(f"The shift against the training patients cannot be measured: {content['reason']}.")
     sentences += [_sentence(name, entry) for name, entry in compared(content).items()]
+    if unlike := content.get("unlike_slides"):
+        sentences.append(
+            f"{unlike['n']} of {unlike['of']} patients have a slide that is unlike the training slides, where about "
+            f"{100 * ALARM_SHARE:g} % are expected of patients like those of the training."
+        )
     if content.get("reads_rna") is False and content.get("expression"):
         sentences.append("The student does not read RNA, so a shift of the genes does not affect its predictions.")
     return sentences + _subgroups(content.get("subgroups") or [])
