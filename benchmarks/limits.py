@@ -83,7 +83,9 @@ def fitted_model(folder: Path, task: Survival | Classification, outcome: dict, s
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
     seed_everything(seed, verbose=False)
     model = SubspaceStudent(task=task, width=WIDTH, genes={}, **TASK_LOSS_ONLY)
-    trainer = Trainer(max_epochs=EPOCHS, callbacks=[keep, EarlyStopping("val/loss", patience=4)], default_root_dir=run, **quiet)
+    trainer = Trainer(
+        max_epochs=EPOCHS, callbacks=[keep, EarlyStopping("val/loss", patience=4)], default_root_dir=run, **quiet
+    )
     trainer.fit(model, data)
     load_weights(keep.best_model_path, model, torch.device("cpu"))
     limits = {"slide_limits": training_slide_limits(data), "conformal": conformal_calibration(model, data)}
@@ -148,7 +150,9 @@ def one_cohort(folder: Path, seed: int) -> dict[str, Any]:
         days = [each[level]["days"] if level in each else 0.0 for each in stated]
         result[f"bound {level:g}"] = float(np.mean([survival_chance(*pair) for pair in zip(unseen, days, strict=True)]))
         result[f"days {level:g}"] = float(np.median(days))
-        result[f"at the last day {level:g}"] = float(np.mean([each[level]["is_last"] for each in stated if level in each]))
+        result[f"at the last day {level:g}"] = float(
+            np.mean([each[level]["is_last"] for each in stated if level in each])
+        )
     chances = [grade_chances(patient) for patient in unseen]
     pairs = list(zip(chances, (each["classes"] for each in sets), strict=True))
     result["set 0.9"] = float(np.mean([sum(chance[name] for name in classes) for chance, classes in pairs]))
@@ -204,7 +208,9 @@ def markdown(content: dict[str, Any], command: str) -> str:
     for row in rows:
         values = [f"{100 * row[key]:.1f} %" for key in ("level", "coverage", "low", "high")]
         verdict = "yes" if row["within_three_points"] else "**no**"
-        lines.append(f"| {row['promise']} | {values[0]} | {values[1]} | {values[2]} to {values[3]} | {verdict} | {row['detail']} |")
+        lines.append(
+            f"| {row['promise']} | {values[0]} | {values[1]} | {values[2]} to {values[3]} | {verdict} | {row['detail']} |"
+        )
     spread = np.std([cohort["set 0.9"] for cohort in cohorts]), np.std([cohort["bound 0.9"] for cohort in cohorts])
     lines += [
         "",
@@ -216,7 +222,10 @@ def markdown(content: dict[str, Any], command: str) -> str:
         "| slides | unlike | any warning |",
         "|---|---|---|",
     ]
-    for key, name in (("same_sites", f"{SLIDES} unseen slides of the training sites"), ("elsewhere", f"{ELSEWHERE} slides of another hospital")):
+    for key, name in (
+        ("same_sites", f"{SLIDES} unseen slides of the training sites"),
+        ("elsewhere", f"{ELSEWHERE} slides of another hospital"),
+    ):
         cells = []
         for kind in ("unlike", "any_warning"):
             mean, low, high = mean_and_interval([cohort[key][kind] for cohort in cohorts])

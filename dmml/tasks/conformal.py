@@ -29,9 +29,7 @@ DAYS_PER_MONTH, DAYS_PER_YEAR = 30.4375, 365.25
 class Conformal:
     """Promises of a task; the base class promises nothing."""
 
-    def fit(
-        self, logits: Tensor, target: Mapping[str, Tensor], censoring: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
+    def fit(self, logits: Tensor, target: Mapping[str, Tensor], censoring: Mapping[str, Any] | None) -> dict[str, Any]:
         """Calibrate, and return the calibration in plain Python; it has `reason` if there are too few patients.
 
         Args:
@@ -68,9 +66,7 @@ class ClassSets(Conformal):
     def __init__(self, task: Classification):
         self.task = task
 
-    def fit(
-        self, logits: Tensor, target: Mapping[str, Tensor], censoring: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
+    def fit(self, logits: Tensor, target: Mapping[str, Tensor], censoring: Mapping[str, Any] | None) -> dict[str, Any]:
         """See `fit_sets`."""
         return fit_sets(logits.double().softmax(1).numpy(), target["label"].numpy())
 
@@ -108,9 +104,7 @@ class SurvivalBounds(Conformal):
         edges, at = (torch.as_tensor(each, dtype=torch.float64) for each in (self.task.edges, days))
         return 1 - survival_at(survival_curve(logits.double()), edges, self.task.end, at).numpy()
 
-    def fit(
-        self, logits: Tensor, target: Mapping[str, Tensor], censoring: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
+    def fit(self, logits: Tensor, target: Mapping[str, Tensor], censoring: Mapping[str, Any] | None) -> dict[str, Any]:
         """See `fit_bounds`."""
         if censoring is None or self.task.end is None:
             return {}
@@ -135,7 +129,9 @@ class SurvivalBounds(Conformal):
         stated: Sequence[Mapping[str, Any]] = promise["bounds"]
         if not stated:
             return []
-        parts = [f"for at least {duration(each['days'])} with a probability of {percent(each['level'])}" for each in stated]
+        parts = [
+            f"for at least {duration(each['days'])} with a probability of {percent(each['level'])}" for each in stated
+        ]
         text = f"The patient stays free of the event {joined(parts)}."
         if stated[-1]["is_last"]:
             text += " No bound can be longer, because too few training patients were followed beyond it."

@@ -80,7 +80,9 @@ def fit_slide_limits(patients: Sequence[str], slides: Sequence[SlideSummary], se
     }
     needed = min_sample(ALARM_SHARE)
     if len(set(patients)) < needed:
-        limits["reason"] = f"{len(set(patients))} training patients with slides are too few for a threshold, {needed} are needed"
+        limits["reason"] = (
+            f"{len(set(patients))} training patients with slides are too few for a threshold, {needed} are needed"
+        )
         return limits
     ratios: dict[str, NDArray] = {}
     for name, (rows, part, distances) in _fit_parts(slides, fold).items():

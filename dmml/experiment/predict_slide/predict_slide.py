@@ -173,7 +173,9 @@ def _check_no_warnings(answers: Sequence[SlidePrediction], n_cases: int) -> None
     if warned:
         first = warned[0].warnings[0].rstrip(".")
         others = f"; {len(warned)} of {n_cases} patients have warnings" if n_cases > 1 else ""
-        raise InputError(f"--strict: {warned[0].record['patient']}: {first}{others}; see {warned[0].folder / PREDICTION}")
+        raise InputError(
+            f"--strict: {warned[0].record['patient']}: {first}{others}; see {warned[0].folder / PREDICTION}"
+        )
 
 
 def _predict(

@@ -22,7 +22,9 @@ def slide(generator: np.random.Generator, shift: float = 0.0, dim: int = DIM) ->
     mean = {m: generator.normal(size=4) @ mixing + 0.4 * generator.normal(size=dim) + shift for m in (10, 20)}
     variance = {m: np.exp(0.2 * generator.normal()) * (1 + 0.1 * generator.random(dim)) for m in (10, 20)}
     tiles = int(generator.integers(30, 300))
-    return SlideSummary(mean, variance, {10: tiles, 20: 4 * tiles}, generator.normal(size=6) * [1, 2, 0.1, 1, 1, 3], 0.5)
+    return SlideSummary(
+        mean, variance, {10: tiles, 20: 4 * tiles}, generator.normal(size=6) * [1, 2, 0.1, 1, 1, 3], 0.5
+    )
 
 
 def population(n: int, seed: int = 0, **changes) -> tuple[list[str], list[SlideSummary]]:
@@ -106,7 +108,9 @@ def test_a_slide_of_another_population_is_unlike_and_its_part_is_named(limits):
 
 def test_parts_that_a_slide_lacks_are_left_out(limits):
     usual = population(1, 5)[1][0]
-    judged = judge_slide(limits, replace(usual, stain=None, mean={10: usual.mean[10]}, variance={10: usual.variance[10]}))
+    judged = judge_slide(
+        limits, replace(usual, stain=None, mean={10: usual.mean[10]}, variance={10: usual.variance[10]})
+    )
     assert set(judged.parts) == {"10x"}
 
 

@@ -50,7 +50,7 @@ def test_slides_of_validation_and_test_patients_change_nothing(cohort, tmp_path)
     few = data.patients("train")[:2]
     changed = training_slide_limits(data_for_fit(with_other_slides(cohort, tmp_path / "seen", few)))
     assert changed["mpp"]["low"] == 0.11
-    assert changed["threshold"] != base["threshold"]
+    assert changed["parts"]["10x"]["limit"] != base["parts"]["10x"]["limit"]
     assert changed["parts"]["10x"]["centre"] != base["parts"]["10x"]["centre"]
 
 

@@ -19,14 +19,17 @@ def fitted_teacher(tmp_path_factory, tmp_path, task, outcome):
     return model.eval(), data
 
 
-def test_a_patient_is_predicted_without_rna_by_a_backbone_that_was_fitted_without_the_patient(tmp_path_factory, tmp_path):
+def test_a_patient_is_predicted_without_rna_by_a_backbone_that_was_fitted_without_the_patient(
+    tmp_path_factory, tmp_path
+):
     outcome = {"time": "os_days", "event": "os_event", "unit": "days"}
     model, data = fitted_teacher(tmp_path_factory, tmp_path, Survival(), outcome)
     model.deep_share.fill_(0)  # the backbone alone
     lookup, patients = model._after_fit, data.patients("val")
     no_rna = torch.zeros(len(patients), dtype=torch.bool)
     parts, programs = lookup.rows(patients, no_rna)
-    logits = model._require_backbone().output(parts, no_rna, programs).logits
+    output = model._require_backbone().output(parts, no_rna, programs)
+    logits = sum(output.subspaces.values()) + output.tissue
     cohort = data.outcome(patients)
     expected = model.task.conformal().fit(logits, model.task.encode(cohort), model.fitted["censoring"])
     calibration = conformal_calibration(model, data)

@@ -60,7 +60,17 @@ def test_teachers_and_students_know_their_training_slides_and_their_encoder(mode
 def test_strict_ends_with_2_and_one_line_after_all_answers_are_written(models, tmp_path, capsys):
     twin = tmp_path / "twin.jpg"
     shutil.copy(models.plain, twin)
-    argv = (models.plain, twin, "--mpp", 0.5, "--ckpt_path", models.best("student"), "--out", tmp_path / "o", "--strict")
+    argv = (
+        models.plain,
+        twin,
+        "--mpp",
+        0.5,
+        "--ckpt_path",
+        models.best("student"),
+        "--out",
+        tmp_path / "o",
+        "--strict",
+    )
     assert predict(*argv) == 2
     [line] = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert "--strict: histo_500x300: The slide is unlike the training slides" in line
