@@ -39,8 +39,9 @@ def training_patients(
     max_tokens: int,
     program_scores: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]] | None,
     with_rna: bool,
+    patients: list[str] | None = None,
 ) -> TrainingPatients:
-    """Collect the input of `fit_backbone` for the patients in `patients_of_fit`.
+    """Collect the input of `fit_backbone`.
 
     Args:
         data: The data module after `setup("fit")`.
@@ -51,8 +52,9 @@ def training_patients(
         program_scores: Maps expression and (n,) bool, whether a patient has RNA, to {subspace: (n, P)}; None = programs
             are not fitted.
         with_rna: Whether the model of the outcome reads RNA.
+        patients: The patients; None = those in `patients_of_fit`.
     """
-    patients = patients_of_fit(data)
+    patients = patients_of_fit(data) if patients is None else patients
     statistics = {int(m): values for m, values in (fitted.get("feature_statistics") or {}).items()}
     feature_statistics = {
         m: (np.array(statistics[m]["mean"]), np.array(statistics[m]["scale"]))

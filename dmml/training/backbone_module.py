@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -43,7 +44,6 @@ class BackboneModule(FittedModule, BackboneNetwork):
     def __init__(self, **shared: Any):
         super().__init__(**shared)
         self._cross_fitted: CrossFittedLookup | None = None  # for the patients of the current fit; never saved
-        self._after_fit: CrossFittedLookup | None = None  # the same once the fit has ended
         self._share_sums: dict[str, ShareSums] = {}
         self._validated_logits: list[tuple[Tensor, dict[str, Tensor]]] = []
 
@@ -215,20 +215,50 @@ class BackboneModule(FittedModule, BackboneNetwork):
         return -share_scores["likelihood"].mean[index]
 
     def on_fit_end(self) -> None:
-        """Put the cross-fitted predictions away; after a fit the backbone reads every batch."""
-        self._after_fit, self._cross_fitted = self._cross_fitted, None
+        """Drop the cross-fitted predictions; after a fit the backbone reads every batch."""
+        self._cross_fitted = None
 
     @contextmanager
-    def cross_fitted_after_fit(self) -> Iterator[None]:
-        """Use the cross-fitted predictions of the fit that has just ended once more; then they are dropped.
+    def backbone_without_validation(self, data: MultimodalDataModule) -> Iterator[None]:
+        """Predict, within this context, with a backbone that was fitted to the training patients alone.
 
-        Without them, the predictions of the patients of the fit would be better than those of new patients.
+        The final backbone was fitted to the inner validation patients as well. Cross-fitted predictions do not replace it
+        here, because their columns and variances were chosen with all patients: for a new patient they are too good.
+
+        Args:
+            data: The data module of the fit.
         """
-        self._cross_fitted, self._after_fit = self._after_fit, None
+        final = self.backbone
+        if self.has_backbone:
+            self.backbone = self._backbone_of_training(data).to(self.deep_share.device)
         try:
             yield
         finally:
-            self._cross_fitted = None
+            self.backbone = final
+
+    def _backbone_of_training(self, data: MultimodalDataModule) -> Backbone:
+        """Return a copy of the backbone, on the CPU, that is fitted to the training patients alone."""
+        return self._refit(data, self._require_backbone(), self._reads_rna(), self.scores, self._predicts_programs())
+
+    def _refit(
+        self, data: MultimodalDataModule, backbone: Backbone, with_rna: bool, scores: ProgramScores, programs: bool
+    ) -> Backbone:
+        """Return a copy of a backbone, on the CPU, that is fitted to the training patients alone."""
+        copied = copy.deepcopy(backbone).cpu()
+        scores = copy.deepcopy(scores).cpu()
+        patients = training_patients(
+            data,
+            self.task,
+            self.fitted,
+            self.magnifications,
+            copied.max_tokens,
+            scores if programs and any(scores.sizes.values()) else None,
+            with_rna,
+            patients=data.patients("train"),
+        )
+        with torch.no_grad():
+            fit_backbone(copied, patients, self.task)
+        return copied
 
 
 def _program_error(share: float, output: SubspaceOutput, measured: dict[str, Tensor]) -> Tensor:

@@ -12,7 +12,9 @@ from dmml.training.checkpointing.warm_start import copy_matching_weights
 from dmml.training.taught_module import TaughtModule
 
 if TYPE_CHECKING:
+    from dmml.backbone.backbone import Backbone
     from dmml.data.module import MultimodalDataModule
+    from dmml.training.subspace_module import SubspaceModule
 
 
 class SubspaceStudent(TaughtModule, StudentNetwork):
@@ -56,8 +58,7 @@ class SubspaceStudent(TaughtModule, StudentNetwork):
             super().fit_backbone(data)
             return
         of_teacher = teacher._require_backbone()
-        same_magnifications = set(teacher.magnifications) == set(self.magnifications)
-        matches = teacher.n_features == self.n_features and same_magnifications
+        matches = self._matches(teacher)
         if matches:
             backbone = self._require_backbone()
             backbone.copy_without_rna(of_teacher)
@@ -74,6 +75,22 @@ class SubspaceStudent(TaughtModule, StudentNetwork):
         module._cross_fit(data, copy.deepcopy(of_teacher), with_rna=True, scores=scores)
         if matches:
             teacher.share_cross_fitted(self)
+
+    def _backbone_of_training(self, data: MultimodalDataModule) -> Backbone:
+        """As in the base class; a backbone copied from a teacher who was fitted to these patients is copied again."""
+        teacher = self._teacher[0] if self._teacher and self._teacher[0].has_backbone else None
+        if teacher is None or not self._matches(teacher):
+            return super()._backbone_of_training(data)
+        copied, of_teacher = copy.deepcopy(self._require_backbone()).cpu(), teacher._require_backbone()
+        patients = patients_of_fit(data)
+        if patients_seen(patients, patients, teacher.fitted):
+            programs = any(of_teacher.layout["programs"].values())
+            copied.copy_without_rna(self._refit(data, of_teacher, True, teacher.scores, programs))
+        return copied
+
+    def _matches(self, teacher: SubspaceModule) -> bool:
+        """Whether a teacher's backbone reads the features that the student reads."""
+        return teacher.n_features == self.n_features and set(teacher.magnifications) == set(self.magnifications)
 
     def _reads_rna(self) -> bool:
         return False

@@ -20,7 +20,7 @@ def conformal_calibration(model: SubspaceModule, data: MultimodalDataModule) -> 
     """Calibrate the promises of the model's task on the patients of the inner validation who have slides.
 
     The patients are predicted as `dmml predict-slide` predicts new ones, without RNA. The backbone was fitted to them, so
-    that its cross-fitted predictions stand in for it, each from a fit without the patient.
+    that one fitted to the training patients alone stands in for it.
 
     Args:
         model: The fitted model with the weights of its best epoch, in eval mode; it is still attached to its trainer.
@@ -31,7 +31,7 @@ def conformal_calibration(model: SubspaceModule, data: MultimodalDataModule) -> 
     """
     logits: list[Tensor] = []
     targets: list[dict[str, Tensor]] = []
-    with torch.inference_mode(), model.cross_fitted_after_fit():
+    with model.backbone_without_validation(data), torch.inference_mode():
         for batch in data.val_patients_in_order():
             batch = move_data_to_device(_without_rna(batch), model.device)
             counts = _has_tiles(batch) & batch.target["observed"]

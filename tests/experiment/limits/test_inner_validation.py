@@ -1,12 +1,13 @@
 """Promises are calibrated on inner validation patients, as a new slide is predicted, from fits without the patient."""
 
-import numpy as np
 import pytest
 import torch
 from cohorts import data_of, quiet_trainer, simulated
 
+from dmml.evaluation.limits.prediction_sets import fit_sets
 from dmml.experiment.limits.inner_validation import conformal_calibration
 from dmml.tasks import Classification, Survival
+from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 
 pytestmark = pytest.mark.slow
@@ -19,34 +20,50 @@ def fitted_teacher(tmp_path_factory, tmp_path, task, outcome):
     return model.eval(), data
 
 
-def test_a_patient_is_predicted_without_rna_by_a_backbone_that_was_fitted_without_the_patient(
-    tmp_path_factory, tmp_path
-):
+def other_outcomes(data, patients):
+    """Give patients of a data module that was set up another outcome."""
+    table = data.cohort.clinical.patients
+    table.loc[patients, "time"] = table.loc[patients, "time"] * 3 + 500
+    table.loc[patients, "event"] = 1 - table.loc[patients, "event"]
+
+
+def logits_of_validation(model, data):
+    with model.backbone_without_validation(data), torch.inference_mode():
+        return torch.cat([model(batch).logits for batch in data.val_patients_in_order()])
+
+
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_outcomes_of_validation_patients_do_not_reach_their_predictions(tmp_path_factory, tmp_path, kind):
     outcome = {"time": "os_days", "event": "os_event", "unit": "days"}
-    model, data = fitted_teacher(tmp_path_factory, tmp_path, Survival(), outcome)
-    model.deep_share.fill_(0)  # the backbone alone
-    lookup, patients = model._after_fit, data.patients("val")
-    no_rna = torch.zeros(len(patients), dtype=torch.bool)
-    parts, programs = lookup.rows(patients, no_rna)
-    output = model._require_backbone().output(parts, no_rna, programs)
-    logits = sum(output.subspaces.values()) + output.tissue
-    cohort = data.outcome(patients)
-    expected = model.task.conformal().fit(logits, model.task.encode(cohort), model.fitted["censoring"])
-    calibration = conformal_calibration(model, data)
-    assert calibration["n"] == len(patients)
-    assert calibration["scores"] == pytest.approx(expected["scores"], abs=1e-5)
-    assert calibration["weights"] == pytest.approx(expected["weights"])
-    # Now the finished backbone reads the slides, which has seen the patients; so this comparison can fail.
-    assert model._after_fit is None
-    again = conformal_calibration(model, data)
-    assert not np.allclose(again["scores"], calibration["scores"], atol=1e-3)
+    teacher, data = fitted_teacher(tmp_path_factory, tmp_path, Survival(), outcome)
+    model = teacher
+    if kind == "student":
+        trainer = quiet_trainer(tmp_path, max_epochs=1)
+        trainer.fit(teacher, data)
+        trainer.save_checkpoint(tmp_path / "teacher.ckpt")
+        model = SubspaceStudent(width=16, task=Survival(), teacher=str(tmp_path / "teacher.ckpt"))
+        quiet_trainer(tmp_path, max_epochs=1).fit(model, data)
+        model.eval()
+    model.deep_share.fill_(0)  # the deep part chooses its epoch by these outcomes
+    final = model.backbone
+    before = logits_of_validation(model, data)
+    assert model.backbone is final
+    other_outcomes(data, data.patients("val"))
+    assert torch.equal(logits_of_validation(model, data), before)
+    # The same change in training patients is seen: the comparison above can fail.
+    other_outcomes(data, data.patients("train")[:5])
+    assert not torch.allclose(logits_of_validation(model, data), before, atol=1e-3)
 
 
-def test_outcomes_of_test_patients_and_rna_do_not_reach_the_calibration(tmp_path_factory, tmp_path):
+def test_the_calibration_is_of_validation_patients_without_their_rna(tmp_path_factory, tmp_path):
     model, data = fitted_teacher(tmp_path_factory, tmp_path, Classification(["G2", "G3", "G4"]), {"label": "grade"})
-    kept = model._after_fit
-    base = conformal_calibration(model, data)
-    assert base["n"] == len(data.patients("val"))
-    data.rna = None  # the RNA of every patient is gone
-    model._after_fit = kept
-    assert conformal_calibration(model, data) == base
+    no_rna = []
+    with model.backbone_without_validation(data), torch.inference_mode():
+        for batch in data.val_patients_in_order():
+            batch.has_expression[:] = False
+            batch.expression = {name: 100 + values for name, values in batch.expression.items()}
+            no_rna.append(model(batch).logits)
+    target = model.task.encode(data.outcome(data.patients("val")))
+    assert conformal_calibration(model, data) == fit_sets(
+        torch.cat(no_rna).double().softmax(1).numpy(), target["label"].numpy()
+    )
