@@ -22,9 +22,9 @@ def test_a_set_holds_the_classes_that_a_slow_form_of_the_definition_admits():
     for row in patients(20, 1)[0]:
         # A class is left out if, with its score among the others, it is among the largest 10 %.
         slow = {c for c in range(3) if sum(s >= 1 - row[c] for s in scores) + 1 > 0.1 * (len(scores) + 1)}
-        chosen = prediction_set(calibration, row, ["0", "1", "2"])
-        assert set(map(int, chosen)) == (slow or {int(row.argmax())})
-        assert [row[int(c)] for c in chosen] == sorted((row[int(c)] for c in chosen), reverse=True)
+        classes = prediction_set(calibration, row, ["0", "1", "2"])
+        assert set(map(int, classes)) == (slow or {int(row.argmax())})
+        assert [row[int(c)] for c in classes] == sorted((row[int(c)] for c in classes), reverse=True)
 
 
 def test_over_many_calibrations_the_sets_of_an_overconfident_model_hold_the_true_class_in_90_percent():
