@@ -223,7 +223,7 @@ class BackboneModule(FittedModule, BackboneNetwork):
         """Predict, within this context, with a backbone that was fitted to the training patients alone.
 
         The final backbone was fitted to the inner validation patients as well. Cross-fitted predictions do not replace it
-        here, because their columns and variances were chosen with all patients: for a new patient they are too good.
+        here, because their columns and variances were chosen with all patients, which new patients are not among.
 
         Args:
             data: The data module of the fit.
