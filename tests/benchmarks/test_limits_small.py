@@ -31,7 +31,7 @@ def test_the_page_states_a_miss(benchmark):
     cohort = {f"bound {level:g}": level for level in benchmark.LEVELS} | {"set 0.9": 0.85, "classes in a set": 1.5}
     cohort |= {f"days {level:g}": 100.0 for level in benchmark.LEVELS} | {"n_calibration": 59, "checkpoint_bytes": 5000}
     cohort |= {"same_sites": {"any_warning": 0.12, "unlike": 0.1}, "elsewhere": {"any_warning": 0.5, "unlike": 0.5}}
-    cohorts = [cohort | {"deep_share": [0.0, 0.5]}] * 2
+    cohorts = [cohort | {"deep_share": [0.0, 0.5], "at the last day 0.5": 0.1}] * 2
     rows = benchmark.coverage_rows(cohorts)
     assert [row["within_three_points"] for row in rows] == [False, True, True, True]
     page = benchmark.markdown({"cohorts": cohorts, "coverage": rows, "minutes": 3.0}, "command")

@@ -168,7 +168,7 @@ def _unlike(judgement: SlideJudgement) -> str:
         return ""
     return (
         f"The slide is unlike the training slides: its distance from them is {judgement.distance:.2f}, and "
-        f"{100 * (1 - ALARM_SHARE):g} % of unseen training slides stay below {judgement.threshold:.2f}. What differs most is "
+        f"{100 * (1 - ALARM_SHARE):g} % of unseen training slides stay below {judgement.threshold:.2f}. The largest difference is in "
         f"{judgement.largest_part}."
     )
 
