@@ -162,7 +162,8 @@ def survival_at(curve: Tensor, edges: Tensor, end: float, days: Tensor) -> Tenso
     knots = torch.cat([edges.new_zeros(1), edges, edges.new_tensor([end])])  # (K + 1,)
     log_curve = curve.double().clamp_min(1e-300).log()
     log_curve = torch.cat([log_curve.new_zeros(len(curve), 1), log_curve], dim=1)  # (B, K + 1)
-    right = torch.searchsorted(knots, days, right=False).clamp(1, len(knots) - 1)  # (T,), first knot >= day
+    # The first knot that is not before a day; counted, because ONNX has no binary search. (T,)
+    right = (knots < days.unsqueeze(1)).sum(1).clamp(1, len(knots) - 1)
     left = right - 1
     width = (knots[right] - knots[left]).clamp_min(1e-12)
     share = ((days - knots[left]) / width).clamp(0, 1)

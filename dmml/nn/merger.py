@@ -18,6 +18,8 @@ WINDOW = 32
 """Number of tokens of neighbouring tissue that are clustered together; exact clustering costs WINDOW² per window."""
 MAX_POINTS = 64
 """Maximum number of points that are clustered in one piece; more points are first merged window by window."""
+MAX_EXPORTED_TOKENS = 2**18
+"""Maximum number of tokens that an exported network merges: its number of rounds is fixed, and suffices for so many"""
 
 
 class _State(NamedTuple):
@@ -62,12 +64,25 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5, score:
         state = _State(points, mask.float(), mask, point)
         # More than MAX_POINTS points fill at least two windows, which together keep at least K points.
         n_per_window = max(WINDOW // 8, -(-n_clusters // 2))
+        if torch.compiler.is_exporting():
+            # A graph has no loops: rounds after the last one that is needed change nothing.
+            for _ in range(_rounds_for(MAX_EXPORTED_TOKENS, n_per_window)):
+                state = _after_round(state, _merge_windows(state, n_per_window, k, score))
+            state = _State(*(x[:, :MAX_POINTS] for x in state[:3]), state.point_of_token)
         while state.points.shape[1] > MAX_POINTS:
             state = _after_round(state, _merge_windows(state, n_per_window, k, score))
         assignment, _ = dpc_knn(state.points, state.mask, n_clusters, k, score)
         point = state.point_of_token
         cluster = assignment.gather(1, point.clamp_min(0)).masked_fill(point < 0, -1)
         return torch.full_like(cluster, -1).scatter(1, order, cluster)
+
+
+def _rounds_for(n_tokens: int, n_per_window: int) -> int:
+    """Return the number of rounds that leave at most MAX_POINTS of so many tokens."""
+    rounds = 0
+    while n_tokens > MAX_POINTS:
+        n_tokens, rounds = -(-n_tokens // WINDOW) * n_per_window, rounds + 1
+    return rounds
 
 
 def _merge_windows(state: _State, n_clusters: int, k: int, score: PeakScore) -> _State:
@@ -106,7 +121,12 @@ def _merge_windows(state: _State, n_clusters: int, k: int, score: PeakScore) -> 
 def _cluster_in_chunks(
     points: Tensor, mask: Tensor, n_clusters: int, k: int, score: PeakScore, chunk: int = 64
 ) -> Tensor:
-    """Apply `dpc_knn` to `chunk` windows at a time, so that memory does not grow with the tokens. → (W, M)."""
+    """Apply `dpc_knn` to `chunk` windows at a time, so that memory does not grow with the tokens. → (W, M).
+
+    An exported network clusters all windows at once, because the number of chunks depends on the number of tokens.
+    """
+    if torch.compiler.is_exporting():
+        return dpc_knn(points, mask, n_clusters, k, score)[0]
     chunks = zip(points.split(chunk), mask.split(chunk), strict=True)
     return torch.cat([dpc_knn(some_points, some_mask, n_clusters, k, score)[0] for some_points, some_mask in chunks])
 
@@ -121,21 +141,38 @@ def _after_round(before: _State, merged: _State) -> _State:
         merged: State that `_merge_windows` made of it.
     """
     is_large = before.mask.sum(1) > MAX_POINTS  # (B,)
-    width = max(MAX_POINTS, merged.points.shape[1])
+    width = _width_after(merged)
     points, weight, mask = (_resize(x, width) for x in merged[:3])
     if is_known_full(is_large):
         return _State(points, weight, mask, merged.point_of_token)
+    # A patient with no more than MAX_POINTS points has them first.
+    points_before, weight_before = (_resize(x[:, :MAX_POINTS], width) for x in before[:2])
+    weight = torch.where(is_large[:, None], weight, weight_before)
     return _State(
-        torch.where(is_large[:, None, None], points, _resize(before.points, width)),
-        torch.where(is_large[:, None], weight, _resize(before.weight, width)),
-        torch.where(is_large[:, None], mask, _resize(before.mask, width)),
+        torch.where(is_large[:, None, None], points, points_before),
+        weight,
+        weight > 0,
         torch.where(is_large[:, None], merged.point_of_token, before.point_of_token),
     )
 
 
+def _width_after(merged: _State) -> int:
+    """Return the number of points, real or not, that the state after a round has room for.
+
+    In an exported network it is a multiple of WINDOW that exceeds both MAX_POINTS and the merged points, whatever the
+    number of tokens, so that no choice depends on that number.
+    """
+    n_merged = merged.points.shape[1]
+    if torch.compiler.is_exporting():
+        return ((n_merged + WINDOW - 1) // WINDOW) * WINDOW + MAX_POINTS
+    return max(MAX_POINTS, n_merged)
+
+
 def _resize(x: Tensor, width: int) -> Tensor:
-    """Cut or zero-pad the second axis to a width. (B, M, …) → (B, width, …)."""
-    return torch.cat([x[:, :width], x.new_zeros(len(x), max(0, width - x.shape[1]), *x.shape[2:])], 1)
+    """Cut or zero-pad the second axis to a width, which exceeds it during an export. (B, M, …) → (B, width, …)."""
+    if not torch.compiler.is_exporting():
+        x = x[:, :width]
+    return torch.cat([x, x.new_zeros(len(x), width - x.shape[1], *x.shape[2:])], 1)
 
 
 def merge_informative(
