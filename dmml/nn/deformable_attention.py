@@ -172,7 +172,8 @@ class AnchorAttention(nn.Module):
         else:
             key_slide = condition_logit * visible + key_slide
         key = torch.cat([key / scale, key_position.to(key.dtype), key_slide], -1)
-        query_slide = nn.functional.one_hot(slide, n_slides).to(query.dtype)  # (B, N, S)
+        # `one_hot` would fix the number of slides of an exported network.
+        query_slide = (slide.unsqueeze(-1) == torch.arange(n_slides, device=slide.device)).to(query.dtype)  # (B, N, S)
         query_extra = torch.cat([self._fourier_features(position).to(query.dtype), query_slide], -1)
         query = torch.cat([query, query_extra.unsqueeze(1).expand(-1, self.heads, -1, -1)], -1)
         # Values are padded to the width of the keys, as kernels that build no tokens × anchors tensor require.

@@ -13,6 +13,9 @@ from dmml.nn.neighbourhood import curve_index_of, gather_rows, order_by_slide, o
 from dmml.nn.never_compiled import never_compiled
 from dmml.types import Bag
 
+MAX_CANDIDATES = 1024
+"""Largest number of tokens among which density peaks are sought; the cost grows with its square"""
+
 
 class PeakClusters(NamedTuple):
     """The clusters of a bag's tokens."""
@@ -25,7 +28,7 @@ class PeakClusters(NamedTuple):
 
 @never_compiled  # The number of candidates depends on the number of tokens: every length would compile anew.
 def cluster_around_peaks(
-    tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5, score: PeakScore = DEFAULT_SCORE, max_candidates: int = 1024
+    tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5, score: PeakScore = DEFAULT_SCORE, max_candidates: int = MAX_CANDIDATES
 ) -> PeakClusters:
     """Find density peaks, and let every token join the nearest one.
 
@@ -41,7 +44,7 @@ def cluster_around_peaks(
         n_clusters: Number of clusters K.
         k: Number of neighbours that determine the density.
         score: See `dpc_knn`.
-        max_candidates: Largest number of tokens among which peaks are sought; the cost grows with its square.
+        max_candidates: See `MAX_CANDIDATES`.
 
     Returns:
         The cluster of each token, and which token was kept of its copies. If a patient has fewer than K tokens, each

@@ -61,7 +61,7 @@ def _exported(encoder: TorchEncoder) -> bytes:
     import torch
 
     module, pixels = _with_preprocessing(encoder), torch.zeros(2, TILE_PX, TILE_PX, 3, dtype=torch.uint8)
-    with _quiet(), torch.no_grad():
+    with quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             module,
             (pixels,),
@@ -101,7 +101,7 @@ def _with_preprocessing(encoder: TorchEncoder) -> torch.nn.Module:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Hide the exporter's remarks, which no user can act on; a wrong graph fails the comparison."""
     names = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
     levels = {name: logging.getLogger(name).level for name in names}

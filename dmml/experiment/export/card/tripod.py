@@ -1,0 +1,1 @@
+def tripod_table(*a): pass
