@@ -45,6 +45,10 @@ TOOLS = {
         "dmml.commands.predict_slide",
         "predict from one raw slide, with maps of what each tile contributes",
     ),
+    "export": (
+        "dmml.commands.export",
+        "write a student as ONNX and torch.export, with a runner, a model card and a TRIPOD+AI table",
+    ),
     "report": ("dmml.commands.report", "make one HTML file of one or several runs"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from dmml.errors import InputError, reason_of
 from dmml.experiment.export.card.facts import Facts, read_facts
 from dmml.experiment.export.card.model_card import model_card
 from dmml.experiment.export.card.tripod import tripod_table
+from dmml.experiment.export.checks import RECORD, check_out, not_a_student
 from dmml.experiment.export.conversion import Interface, save_program, to_onnx, trace
 from dmml.experiment.export.names import describe_inputs
 from dmml.experiment.export.student_graph import StudentGraph, plain_batch
@@ -31,11 +33,10 @@ from dmml.nn.merger import MAX_EXPORTED_TOKENS
 from dmml.store.encoder_identity import complete_identity
 from dmml.store.root_attributes import VECTORS
 
+_LOG = logging.getLogger(__name__)
 FORMAT = "dmml-student-1"
 """Layout of inputs, outputs and metadata of an exported student, which the runner reads"""
-ONNX, PROGRAM, RUNNER, CARD, TRIPOD, RECORD = (
-    "model.onnx", "model.pt2", "run_model.py", "model_card.md", "tripod_ai.md", "export.json",
-)  # fmt: skip
+ONNX, PROGRAM, RUNNER, CARD, TRIPOD = "model.onnx", "model.pt2", "run_model.py", "model_card.md", "tripod_ai.md"
 _EXAMPLE = Case(500, n_slides=3)
 """Size of the patient with which a student is traced"""
 
@@ -53,16 +54,13 @@ class Export:
     agreements: list[Agreement]
 
 
-def export_model(
-    ckpt_path: str | Path, out: Path, overwrite: bool = False, step: Callable[[str], None] = lambda text: None
-) -> Export:
+def export_model(ckpt_path: str | Path, out: Path, overwrite: bool = False) -> Export:
     """Export a student, verify the files, and write the folder completely or not at all.
 
     Args:
         ckpt_path: Checkpoint of a student.
         out: The folder to write.
         overwrite: Whether an existing folder may be replaced.
-        step: Gets a line before each step that takes a while.
 
     Raises:
         InputError: The checkpoint is not that of a student that can be exported, `out` exists, or a file differs from
@@ -70,56 +68,37 @@ def export_model(
     """
     check_out(out, overwrite)
     model = load_model(ckpt_path)
-    network = _check_exportable(model)
+    network = check_network(model)
     facts = read_facts(model)
     graph = StudentGraph(network, _fill_values(model)).eval()
     statistics = feature_statistics(model)
     example = simulate_inputs(_EXAMPLE, network.magnifications, statistics)
     interface = _interface(model, graph, example)
     try:
-        step("tracing the student")
+        _LOG.info("%s: tracing the student", ckpt_path)
         program = trace(graph, example)
-        step("converting it to ONNX")
+        _LOG.info("%s: converting it to ONNX", ckpt_path)
         onnx = to_onnx(program, interface).SerializeToString()
     except Exception as error:  # exporters raise exceptions of many types of their own
         raise InputError(
             f"{ckpt_path}: the student cannot be exported ({reason_of(error)[:200]}); use `dmml predict` for this model"
         ) from error
-    step("comparing both files with PyTorch")
+    _LOG.info("%s: comparing both files with PyTorch", ckpt_path)
     agreements = verify(graph, statistics, onnx_runner(onnx, interface), program_runner(program, interface))
     files: dict[str, bytes] = {ONNX: onnx, PROGRAM: save_program(program, interface)}
     _write(out, files, model, facts, interface, agreements)
     return Export(out, agreements)
 
 
-def check_out(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that may not be replaced.
-
-    Raises:
-        InputError: It is a file, or exists without `overwrite`, or holds something other than an export.
-    """
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"{out}: is a file, but the export is a folder; name another OUT")
-    if not overwrite:
-        raise InputError(f"{out}: already exists; give --overwrite to replace it, or another OUT")
-    if any(out.iterdir()) and not (out / RECORD).is_file():
-        raise InputError(f"{out}: holds something other than an export (no {RECORD}); name another OUT")
-
-
-def _check_exportable(model: CheckpointModel) -> StudentNetwork:
+def check_network(model: CheckpointModel) -> StudentNetwork:
     """Return the network of a student.
 
     Raises:
-        InputError: The model is a teacher, or its attention is quadratic in the number of tokens.
+        InputError: The model is no student, or its attention is quadratic in the number of tokens.
     """
     network = model.module
     if not isinstance(network, StudentNetwork):
-        raise InputError(
-            f"{model.path}: is a teacher, whose RNA would have to be prepared outside of the graph; only students are "
-            "exported: fit one with this teacher, and export its checkpoint"
-        )
+        raise not_a_student(model.path)
     aggregators = network.aggregator.values()
     if any(isinstance(each, TokenAggregator) and each.n_merged is None for each in aggregators):
         raise InputError(
@@ -188,9 +167,7 @@ def onnx_runner(model: bytes, interface: Interface) -> Callable[[Sequence[Tensor
     return run
 
 
-def program_runner(
-    program: torch.export.ExportedProgram, interface: Interface
-) -> Callable[[Sequence[Tensor]], Arrays]:
+def program_runner(program: torch.export.ExportedProgram, interface: Interface) -> Callable[[Sequence[Tensor]], Arrays]:
     """Return a function that runs a `torch.export` program on inputs in order."""
     module = program.module()
 

@@ -38,7 +38,9 @@ def describe_inputs(magnifications: Sequence[int], mpp: Mapping[int, float], n_f
         mpp: {magnification: µm per pixel}.
         n_features: D.
     """
-    inputs = [Described(SLIDES, "(S,) int64: 0, 1, … S − 1; only its length is read, the number of slides of the patient")]
+    inputs = [
+        Described(SLIDES, "(S,) int64: 0, 1, … S − 1; only its length is read, the number of slides of the patient")
+    ]
     for m in magnifications:
         scale = f" ({mpp[m]:g} µm per pixel)" if m in mpp else ""
         inputs += [
@@ -91,7 +93,9 @@ def describe_logits(name: str, outputs: str, magnification: int | None = None, p
 def describe_attention(magnification: int, part: str) -> Described:
     """Describe the attention (N,) of a subspace or of the tissue-specific part."""
     of_part = "tissue-specific part" if part == "tissue" else f"{SUBSPACE_TEXT[part]} subspace"
-    text = f"(N,) float32: attention of the {of_part} to each tile at {magnification}x; sums to 1, and is 0 without tiles"
+    text = (
+        f"(N,) float32: attention of the {of_part} to each tile at {magnification}x; sums to 1, and is 0 without tiles"
+    )
     return Described(f"attention_{magnification}x_{part}", text, False, magnification, part)
 
 

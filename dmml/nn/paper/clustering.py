@@ -28,7 +28,12 @@ class PeakClusters(NamedTuple):
 
 @never_compiled  # The number of candidates depends on the number of tokens: every length would compile anew.
 def cluster_around_peaks(
-    tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5, score: PeakScore = DEFAULT_SCORE, max_candidates: int = MAX_CANDIDATES
+    tokens: Tensor,
+    bag: Bag,
+    n_clusters: int,
+    k: int = 5,
+    score: PeakScore = DEFAULT_SCORE,
+    max_candidates: int = MAX_CANDIDATES,
 ) -> PeakClusters:
     """Find density peaks, and let every token join the nearest one.
 

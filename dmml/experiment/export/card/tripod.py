@@ -1,1 +1,129 @@
-def tripod_table(*a): pass
+"""Writes the TRIPOD+AI table: for every item, what dmml fills in and where, and what an author must write."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dmml._version import __version__
+from dmml.evaluation.report.formatting import number
+from dmml.evaluation.report.text.metric_names import metric_name
+from dmml.experiment.export.card.facts import Facts, Tested
+from dmml.experiment.export.card.licences import encoder_licence
+from dmml.experiment.export.card.model_card import counts_text, outcome_text
+from dmml.store.encoder_identity import describe_stains
+
+ITEMS = Path(__file__).with_name("tripod_ai.csv")
+"""The items in dmml's own words: `number`, `section`, `asks`, and what `dmml` fills in and the `author` must write"""
+_HEADER = """# TRIPOD+AI: what is filled in, and what the author must write
+
+The items are those of TRIPOD+AI (Collins et al., BMJ 2024;385:e078378), in dmml's own words; use the published checklist
+for a submission. Files are those of the run, of its tests (`test/<cohort>/`) and of this folder.
+
+"""
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item of the checklist.
+
+    Attributes:
+        number: Its number, such as 12a.
+        section: Part of the report, and topic.
+        asks: What has to be reported.
+        dmml: What dmml fills in, with where to find it; empty if nothing.
+        author: What the author must write; empty if nothing.
+    """
+
+    number: str
+    section: str
+    asks: str
+    dmml: str
+    author: str
+
+    @property
+    def filled_by(self) -> str:
+        """Who fills in the item: dmml, the author, or both."""
+        return "both" if self.dmml and self.author else "dmml" if self.dmml else "author"
+
+
+def read_items(facts: Facts) -> list[Item]:
+    """Read all items, with the model's facts in what dmml fills in."""
+    values = _values(facts)
+    with ITEMS.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        Item(
+            row["number"], row["section"], row["asks"], row["dmml"].format_map(values), row["author"].format_map(values)
+        )
+        for row in rows
+    ]
+
+
+def tripod_table(facts: Facts) -> str:
+    """Return the table as Markdown."""
+    items = read_items(facts)
+    counts = {who: sum(item.filled_by == who for item in items) for who in ("dmml", "both", "author")}
+    summary = (
+        f"Of {len(items)} items, dmml fills in {counts['dmml']} and a part of {counts['both']}; {counts['author']} are left to "
+        "the author alone.\n\n"
+    )
+    lines = [
+        "| item | section | what to report | filled in by | dmml fills in | the author writes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for item in items:
+        cells = (item.number, item.section, item.asks, item.filled_by, item.dmml or "—", item.author or "—")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return _HEADER + summary + "\n".join(lines) + "\n"
+
+
+def _values(facts: Facts) -> Mapping[str, str]:
+    """Return the facts that the texts of the items name."""
+    encoder, fitted = facts.encoder, facts.fitted
+    cohort = str(fitted.get("cohort") or "not on record")
+    tested = "; ".join(_numbers(test) for test in facts.tests) or "none of this checkpoint on record"
+    fold = fitted.get("fold")
+    sets = sum(map(len, facts.programs.values()))
+    return {
+        "outcome": outcome_text(facts.task),
+        "cohorts": ", ".join([f"{cohort} (development)", *(f"{test.name} (evaluation)" for test in facts.tests)]),
+        "train": counts_text(facts.counts("train")),
+        "val": counts_text(facts.counts("val")),
+        "extraction": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.extraction.items())
+        or "not on record",
+        "stains": describe_stains(encoder),
+        "encoder": str(encoder.get("name")),
+        "dim": str(encoder.get("dim")),
+        "licence": encoder_licence(str(encoder.get("name"))),
+        "magnifications": " and ".join(f"{m}x" for m in facts.magnifications),
+        "programs": f"{sets} ({facts.gene_set_source})" if sets else "none",
+        "split": "All patients of the cohort were for development."
+        if fold is None
+        else f"Fold {fold} of the cohort was left out for testing.",
+        "parameters": f"{facts.n_parameters:,}",
+        "figures": ", ".join(dict.fromkeys(metric_name(name)[0] for test in facts.tests for name in test.metrics))
+        or "none yet",
+        "sha256": f"`{facts.identity['sha256']}`",
+        "median_risk": number(fitted.get("median_risk"), 3),
+        "version": __version__,
+        "tested": tested,
+        "performance": "; ".join(_figures(test) for test in facts.tests) or "No test of this checkpoint is on record.",
+    }
+
+
+def _numbers(test: Tested) -> str:
+    entry = next((each for each in test.metrics.values() if each.get("n") is not None), {})
+    events = f" with {entry['events']} events" if entry.get("events") is not None else ""
+    return f"{test.name}: {entry.get('n', 'an unknown number of')} patients{events}"
+
+
+def _figures(test: Tested) -> str:
+    parts = []
+    for name, entry in test.metrics.items():
+        if entry.get("value") is not None and entry.get("low") is not None:
+            limits = f"{number(entry['low'], 3)} to {number(entry['high'], 3)}"
+            parts.append(f"{metric_name(name)[0]} {number(entry['value'], 3)} ({limits})")
+    return f"{test.name}: {', '.join(parts)}" if parts else f"{test.name}: no figure with an interval"
