@@ -116,3 +116,18 @@ def test_tiles_of_two_slides_at_one_position_are_not_taken_for_copies_by_chance(
     pairs = originals[0, :5], originals[0, n : n + 5]
     assert torch.equal(*pairs)
     assert all(kept in (i, n + i) for i, kept in enumerate(pairs[0].tolist()))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 33, 64, 65, 100, 600, 5000])
+@pytest.mark.parametrize("n_clusters", [1, 8, 32])
+def test_clusters_are_the_same_in_the_fixed_rounds_of_an_exported_network(monkeypatch, n, n_clusters):
+    """An export adds masked tokens, to a multiple of a window."""
+    bag = make_bag([n], 8)
+    expected = cluster_tissue(bag.features, bag, n_clusters)
+    missing = (-n % WINDOW) + 2 * MAX_POINTS
+    longer = Bag(*(torch.cat([x, x.new_zeros(1, missing, *x.shape[2:])], 1) for x in (bag.features, bag.position, bag.mask, bag.slide)))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assignment = cluster_tissue(longer.features, longer, n_clusters)
+    assert torch.equal(assignment[:, :n], expected)
+    assert (assignment[:, n:] == -1).all()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dmml._version import __version__
+from dmml.evaluation.caveats import OVERLAP
 from dmml.evaluation.report.formatting import number, percent
 from dmml.evaluation.report.text.metric_names import metric_name
 from dmml.experiment.export.card.facts import Facts, Tested
@@ -134,7 +135,7 @@ def _test(test: Tested) -> str:
         label, reading = metric_name(name)
         rows.append((label, number(entry["value"], 3), _interval(entry), _patients(entry), reading))
     table = _table(("figure", "value", "interval", "patients", "how to read it"), rows)
-    seen = test.context.get("overlap")
+    seen = test.context.get(OVERLAP)
     warning = f"\n\n**Warning:** {seen['n']} of {seen['of']} tested patients were training patients." if seen else ""
     return f"Tested on **{test.name}**:\n\n{table}{warning}"
 
