@@ -68,7 +68,8 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5, score:
             # A graph has no loops: rounds after the last one that is needed change nothing.
             for _ in range(_rounds_for(MAX_EXPORTED_TOKENS, n_per_window)):
                 state = _after_round(state, _merge_windows(state, n_per_window, k, score))
-            state = _State(*(x[:, :MAX_POINTS] for x in state[:3]), state.point_of_token)
+            points, weight, mask = (x[:, :MAX_POINTS] for x in state[:3])
+            state = _State(points, weight, mask, state.point_of_token)
         while state.points.shape[1] > MAX_POINTS:
             state = _after_round(state, _merge_windows(state, n_per_window, k, score))
         assignment, _ = dpc_knn(state.points, state.mask, n_clusters, k, score)

@@ -125,7 +125,12 @@ def test_clusters_are_the_same_in_the_fixed_rounds_of_an_exported_network(monkey
     bag = make_bag([n], 8)
     expected = cluster_tissue(bag.features, bag, n_clusters)
     missing = (-n % WINDOW) + 2 * MAX_POINTS
-    longer = Bag(*(torch.cat([x, x.new_zeros(1, missing, *x.shape[2:])], 1) for x in (bag.features, bag.position, bag.mask, bag.slide)))
+    longer = Bag(
+        *(
+            torch.cat([x, x.new_zeros(1, missing, *x.shape[2:])], 1)
+            for x in (bag.features, bag.position, bag.mask, bag.slide)
+        )
+    )
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     assignment = cluster_tissue(longer.features, longer, n_clusters)

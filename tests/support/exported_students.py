@@ -43,7 +43,12 @@ def student_checkpoint(
             torch.nn.init.normal_(parameter, std=0.1)
     student.fitted |= fitted
     student._keep_hparams()
-    content = {"state_dict": student.state_dict(), "hyper_parameters": dict(student.hparams), FORMAT_KEY: FORMAT, "epoch": 3}
+    content = {
+        "state_dict": student.state_dict(),
+        "hyper_parameters": dict(student.hparams),
+        FORMAT_KEY: FORMAT,
+        "epoch": 3,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, path)
     return path

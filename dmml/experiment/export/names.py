@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 SLIDES = "slides"
 """Input whose length is the patient's number of slides"""
@@ -72,22 +73,35 @@ def describe_column(name: str) -> Described:
     return Described(name, text, column=True)
 
 
-def describe_logits(name: str, outputs: str, magnification: int | None = None, part: str | None = None) -> Described:
+def describe_entries(task: Mapping[str, Any]) -> str:
+    """Say what the entries of logits are, from `Task.context()`."""
+    if task.get("classes"):
+        return f"of the classes {', '.join(task['classes'])}"
+    if task.get("edges") is not None and task.get("end") is not None:
+        days = ", ".join(f"{day:g}" for day in (*task["edges"], task["end"]))
+        return f"of the hazards of the intervals that end on the days {days}"
+    return "of the model's task"
+
+
+def describe_logits(name: str, entries: str, magnification: int | None = None, part: str | None = None) -> Described:
     """Describe logits (C,).
 
     Args:
         name: Name of the output.
-        outputs: What the C entries stand for.
+        entries: What the C entries are; see `describe_entries`.
         magnification: Magnification of which they are; None = of all together.
         part: Part of the model that they come from; None = all parts.
     """
-    of_part = {
-        None: "",
-        "tissue": ", part of the tissue that belongs to neither subspace",
-        "backbone": ", part of the linear backbone, which the logits of every magnification include",
-    }.get(part, f", part of the {SUBSPACE_TEXT.get(part or '', part)} subspace")
+    if part == "backbone":
+        return Described(
+            name,
+            f"(C,) float32: logits {entries}, from the linear backbone, which those of every magnification include",
+        )
+    of_part = {None: "", "tissue": ", part of the tissue that belongs to neither subspace"}.get(
+        part, f", part of the {SUBSPACE_TEXT.get(part or '', part)} subspace"
+    )
     where = "all magnifications together" if magnification is None else f"{magnification}x"
-    return Described(name, f"({outputs}) float32: logits of {where}{of_part}", False, magnification, part)
+    return Described(name, f"(C,) float32: logits {entries}, from {where}{of_part}", False, magnification, part)
 
 
 def describe_attention(magnification: int, part: str) -> Described:

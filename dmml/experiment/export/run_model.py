@@ -78,7 +78,8 @@ class Store:
             raise WrongInput(
                 f"{path}: no feature store ({type(error).__name__}); name one of `dmml extract`"
             ) from error
-        self.path, self.attributes = path, dict(self._root.attrs)
+        self.path = path
+        self.attributes: dict[str, Any] = dict(self._root.attrs)
         if self.attributes.get("format") != STORE_FORMAT:
             raise WrongInput(f"{path}: not a feature store of dmml; make one with `dmml extract`")
 
@@ -208,7 +209,7 @@ def predict(
         if details is not None:
             details.mkdir(parents=True, exist_ok=True)
             tiles = {name: values for name, values in inputs.items() if name.startswith(("position_", "slide_"))}
-            np.savez_compressed(details / f"{patient.replace(os.sep, '_')}.npz", **outputs, **tiles)
+            np.savez_compressed(details / f"{patient.replace(os.sep, '_')}.npz", **outputs, **tiles)  # type: ignore[arg-type] # numpy's annotation knows no arrays by name
     return rows
 
 

@@ -11,6 +11,7 @@ from dmml.experiment.export.names import (
     Described,
     describe_attention,
     describe_column,
+    describe_entries,
     describe_logits,
     describe_programs,
     describe_prototypes,
@@ -82,16 +83,16 @@ class StudentGraph(nn.Module):
     def _named_outputs(self, output: SubspaceOutput, n_tokens: dict[int, int]) -> Iterator[tuple[Described, Tensor]]:
         for name, values in self.network.task.predictions(output.logits).items():
             yield describe_column(name), values[0]
-        c = f"{output.logits.shape[1]},"
-        yield describe_logits("logits", c), output.logits[0]
+        entries = describe_entries(self.network.task.context())
+        yield describe_logits("logits", entries), output.logits[0]
         if output.backbone_logits is not None:
-            yield describe_logits("logits_backbone", c, None, "backbone"), output.backbone_logits[0]
+            yield describe_logits("logits_backbone", entries, None, "backbone"), output.backbone_logits[0]
         for m in self.magnifications:
-            yield describe_logits(f"logits_{m}x", c, m), output.logits_by_magnification[m][0]
+            yield describe_logits(f"logits_{m}x", entries, m), output.logits_by_magnification[m][0]
             for s in SUBSPACES:
-                yield describe_logits(f"logits_{m}x_{s}", c, m, s), output.subspace_logits[m, s][0]
+                yield describe_logits(f"logits_{m}x_{s}", entries, m, s), output.subspace_logits[m, s][0]
             if m in output.tissue_logits:
-                yield describe_logits(f"logits_{m}x_tissue", c, m, "tissue"), output.tissue_logits[m][0]
+                yield describe_logits(f"logits_{m}x_tissue", entries, m, "tissue"), output.tissue_logits[m][0]
             for s in SUBSPACES:
                 yield describe_attention(m, s), output.attention[m, s][0, : n_tokens[m]]
             if m in output.tissue_attention:

@@ -43,7 +43,8 @@ class Case:
         notes = [f"{self.n_slides} slides"] if self.n_slides > 1 else []
         notes += ["none" + f" at {self.empty}x"] if self.empty is not None else []
         notes += ["half of them copies"] if self.has_copies else []
-        return f"{self.n_tokens:,} tokens" + (f" ({', '.join(notes)})" if notes else "")
+        count = "1 token" if self.n_tokens == 1 else f"{self.n_tokens:,} tokens"
+        return count + (f" ({', '.join(notes)})" if notes else "")
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,7 @@ def survival(tmp_path_factory) -> Exported:
 
 @pytest.fixture(scope="session")
 def classes(tmp_path_factory) -> Exported:
-    return exported(
-        tmp_path_factory.mktemp("classes"), kind="classification", with_backbone=False, magnifications=[20]
-    )
+    return exported(tmp_path_factory.mktemp("classes"), kind="classification", with_backbone=False, magnifications=[20])
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,15 @@ def facts_of(tmp_path: Path, **student):
 
 def test_the_card_has_data_split_figures_with_intervals_limits_and_use(tmp_path):
     card = model_card(facts_of(tmp_path), INTERFACE, AGREEMENTS)
-    for heading in ("Intended use", "Inputs", "Training data", "Performance", "Limits", "Outputs of the graph", "Origin"):
+    for heading in (
+        "Intended use",
+        "Inputs",
+        "Training data",
+        "Performance",
+        "Limits",
+        "Outputs of the graph",
+        "Origin",
+    ):
         assert f"\n## {heading}\n" in card
     assert "made up; 48 training patients" in card
     assert "64 patients, 50 events" in card
@@ -80,6 +88,7 @@ def test_the_table_has_the_27_items_of_tripod_ai_each_filled_by_someone(tmp_path
     assert by_number["17"].filled_by == "author", "no program knows the ethics committee"
     assert "0.715 (0.601 to 0.804)" in by_number["23a"].dmml
     assert "64 patients, 50 events" in by_number["21"].dmml
+    assert "No recalibration" in by_number["24"].dmml
 
 
 def test_the_table_is_markdown_with_as_many_cells_in_every_row(tmp_path):
@@ -90,7 +99,12 @@ def test_the_table_is_markdown_with_as_many_cells_in_every_row(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "licence"),
-    [("uni", "CC BY-NC-ND 4.0"), ("hf-hub:MahmoodLab/UNI", "CC BY-NC-ND 4.0"), ("tf_efficientnet_lite0", "Apache-2.0"), ("mine", "not on record")],
+    [
+        ("uni", "CC BY-NC-ND 4.0"),
+        ("hf-hub:MahmoodLab/UNI", "CC BY-NC-ND 4.0"),
+        ("tf_efficientnet_lite0", "Apache-2.0"),
+        ("mine", "not on record"),
+    ],
 )
 def test_the_licence_of_an_encoder_is_stated_where_it_is_on_record(name, licence):
     assert licence in encoder_licence(name)

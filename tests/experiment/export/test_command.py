@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from batches import DIM, GENES
+from batches import GENES
 from exported_students import ENCODER, student_checkpoint
 from models import build
 
@@ -19,7 +19,9 @@ from dmml.networks.checkpoint_content import FORMAT, FORMAT_KEY
 
 def teacher_checkpoint(path: Path) -> Path:
     teacher = build("teacher", genes=GENES, fitted={"encoder": ENCODER})
-    torch.save({"state_dict": teacher.state_dict(), "hyper_parameters": dict(teacher.hparams), FORMAT_KEY: FORMAT}, path)
+    torch.save(
+        {"state_dict": teacher.state_dict(), "hyper_parameters": dict(teacher.hparams), FORMAT_KEY: FORMAT}, path
+    )
     return path
 
 

@@ -61,7 +61,10 @@ def check_table(path: Path, expected: dict[str, dict[str, float]]):
 def test_the_block_blocks(survival, store, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(BLOCKED)
     done = subprocess.run(
-        [sys.executable, "-c", "import torch"], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, check=False
+        [sys.executable, "-c", "import torch"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        check=False,
     )
     assert b"torch is blocked" in done.stderr
 

@@ -24,13 +24,13 @@ class Tested:
         name: Name of its folder.
         context: `context.json`.
         metrics: `metrics.json`, {metric: {value, low, high, n, events}}.
-        shift: `shift.json`, empty if there is none.
+        is_recalibrated: Whether its predictions were recalibrated as well.
     """
 
     name: str
     context: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, Any]]
-    shift: Mapping[str, Any]
+    is_recalibrated: bool
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def _tests(run: Path, sha256: str) -> tuple[tuple[Tested, ...], tuple[str, ...]]
         if (context.get("checkpoint") or {}).get("sha256") != sha256:
             others.append(path.parent.name)
             continue
-        tests.append(Tested(path.parent.name, context, read_json(path), read_json(path.parent / "shift.json")))
+        is_recalibrated = (path.parent / "recalibrated.json").is_file()
+        tests.append(Tested(path.parent.name, context, read_json(path), is_recalibrated))
     return tuple(tests), tuple(others)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dmml._version import __version__
+from dmml.data.encoder_match import MIN_TISSUE_KEY
 from dmml.evaluation.caveats import OVERLAP
 from dmml.evaluation.report.formatting import number, percent
 from dmml.evaluation.report.text.metric_names import metric_name
@@ -50,7 +51,18 @@ def outcome_text(task: Mapping[str, Any]) -> str:
 
 def counts_text(counts: Mapping[str, int]) -> str:
     """Put the numbers of patients of a part into words."""
-    return ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()) or "not on record"
+    names = {"with_rna": "with RNA", "left_out": "left out for having neither slides nor RNA"}
+    return ", ".join(f"{n} {names.get(name, name.replace('_', ' '))}" for name, n in counts.items()) or "not on record"
+
+
+def extraction_text(extraction: Mapping[str, Any]) -> str:
+    """Put the record of an extraction into words; empty if there is none."""
+    names = {
+        "tissue": "tissue found by the method",
+        MIN_TISSUE_KEY: "smallest share of tissue of a tile",
+        "precision": "bits of the encoder's numbers",
+    }
+    return ", ".join(f"{names.get(key, key.replace('_', ' '))} {value}" for key, value in extraction.items())
 
 
 def _model(facts: Facts) -> str:
@@ -88,8 +100,7 @@ def _inputs(facts: Facts) -> str:
         f"- Tiles {describe_stains(encoder)}.",
     ]
     if facts.extraction:
-        settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.extraction.items())
-        lines.append(f"- Extraction of the training slides: {settings}.")
+        lines.append(f"- Extraction of the training slides: {extraction_text(facts.extraction)}.")
     return "\n".join(lines)
 
 

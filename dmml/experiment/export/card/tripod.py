@@ -12,7 +12,7 @@ from dmml.evaluation.report.formatting import number
 from dmml.evaluation.report.text.metric_names import metric_name
 from dmml.experiment.export.card.facts import Facts, Tested
 from dmml.experiment.export.card.licences import encoder_licence
-from dmml.experiment.export.card.model_card import counts_text, outcome_text
+from dmml.experiment.export.card.model_card import counts_text, extraction_text, outcome_text
 from dmml.store.encoder_identity import describe_stains
 
 ITEMS = Path(__file__).with_name("tripod_ai.csv")
@@ -92,8 +92,7 @@ def _values(facts: Facts) -> Mapping[str, str]:
         "cohorts": ", ".join([f"{cohort} (development)", *(f"{test.name} (evaluation)" for test in facts.tests)]),
         "train": counts_text(facts.counts("train")),
         "val": counts_text(facts.counts("val")),
-        "extraction": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.extraction.items())
-        or "not on record",
+        "extraction": extraction_text(facts.extraction) or "not on record",
         "stains": describe_stains(encoder),
         "encoder": str(encoder.get("name")),
         "dim": str(encoder.get("dim")),
@@ -109,6 +108,14 @@ def _values(facts: Facts) -> Mapping[str, str]:
         "sha256": f"`{facts.identity['sha256']}`",
         "median_risk": number(fitted.get("median_risk"), 3),
         "version": __version__,
+        "kind": "with a linear backbone" if facts.deep_share is not None else "without a backbone",
+        "backbone": ""
+        if facts.deep_share is None
+        else " The backbone reads clipped linear statistics of the tiles, in which a missing magnification counts as the training mean.",
+        "recalibrated": ", ".join(
+            f"`test/{test.name}/recalibrated.json`" for test in facts.tests if test.is_recalibrated
+        )
+        or "No recalibration of this model is on record (`data.recalibrate`).",
         "tested": tested,
         "performance": "; ".join(_figures(test) for test in facts.tests) or "No test of this checkpoint is on record.",
     }
