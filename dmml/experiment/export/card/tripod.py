@@ -16,7 +16,7 @@ from dmml.experiment.export.card.model_card import counts_text, extraction_text,
 from dmml.store.encoder_identity import describe_stains
 
 ITEMS = Path(__file__).with_name("tripod_ai.csv")
-"""The items in dmml's own words: `number`, `section`, `asks`, and what `dmml` fills in and the `author` must write"""
+"""The items in dmml's own words: `number`, `section`, `requirement`, and what `dmml` fills in and the `author` must write"""
 _HEADER = """# TRIPOD+AI: what is filled in, and what the author must write
 
 The items are those of TRIPOD+AI (Collins et al., BMJ 2024;385:e078378), in dmml's own words; use the published checklist
@@ -32,14 +32,14 @@ class Item:
     Attributes:
         number: Its number, such as 12a.
         section: Part of the report, and topic.
-        asks: What has to be reported.
+        requirement: What has to be reported.
         dmml: What dmml fills in, with where to find it; empty if nothing.
         author: What the author must write; empty if nothing.
     """
 
     number: str
     section: str
-    asks: str
+    requirement: str
     dmml: str
     author: str
 
@@ -56,7 +56,11 @@ def read_items(facts: Facts) -> list[Item]:
         rows = list(csv.DictReader(file))
     return [
         Item(
-            row["number"], row["section"], row["asks"], row["dmml"].format_map(values), row["author"].format_map(values)
+            row["number"],
+            row["section"],
+            row["requirement"],
+            row["dmml"].format_map(values),
+            row["author"].format_map(values),
         )
         for row in rows
     ]
@@ -75,7 +79,7 @@ def tripod_table(facts: Facts) -> str:
         "|---|---|---|---|---|---|",
     ]
     for item in items:
-        cells = (item.number, item.section, item.asks, item.filled_by, item.dmml or "—", item.author or "—")
+        cells = (item.number, item.section, item.requirement, item.filled_by, item.dmml or "—", item.author or "—")
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return _HEADER + summary + "\n".join(lines) + "\n"
 
