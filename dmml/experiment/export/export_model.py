@@ -17,7 +17,7 @@ from torch import Tensor
 from dmml._version import __version__
 from dmml.atomic_files import write_json
 from dmml.errors import InputError, reason_of
-from dmml.experiment.export.card.facts import Facts, read_facts
+from dmml.experiment.export.card.model_record import ModelRecord, read_model_record
 from dmml.experiment.export.card.model_card import model_card
 from dmml.experiment.export.card.tripod import tripod_table
 from dmml.experiment.export.checks import RECORD, check_out, not_a_student
@@ -69,7 +69,7 @@ def export_model(ckpt_path: str | Path, out: Path, overwrite: bool = False) -> E
     check_out(out, overwrite)
     model = load_model(ckpt_path)
     network = check_network(model)
-    facts = read_facts(model)
+    record = read_model_record(model)
     graph = StudentGraph(network, _fill_values(model)).eval()
     statistics = feature_statistics(model)
     example = simulate_inputs(_EXAMPLE, network.magnifications, statistics)
@@ -86,7 +86,7 @@ def export_model(ckpt_path: str | Path, out: Path, overwrite: bool = False) -> E
     _LOG.info("%s: comparing both files with PyTorch", ckpt_path)
     agreements = verify(graph, statistics, onnx_runner(onnx, interface), program_runner(program, interface))
     files: dict[str, bytes] = {ONNX: onnx, PROGRAM: save_program(program, interface)}
-    _write(out, files, model, facts, interface, agreements)
+    _write(out, files, model, record, interface, agreements)
     return Export(out, agreements)
 
 
@@ -183,7 +183,7 @@ def _write(
     out: Path,
     files: Mapping[str, bytes],
     model: CheckpointModel,
-    facts: Facts,
+    record: ModelRecord,
     interface: Interface,
     agreements: Sequence[Agreement],
 ) -> None:
@@ -194,8 +194,8 @@ def _write(
         for name, content in files.items():
             (partial / name).write_bytes(content)
         shutil.copyfile(Path(__file__).with_name(RUNNER), partial / RUNNER)
-        (partial / CARD).write_text(model_card(facts, interface, agreements), encoding="utf-8")
-        (partial / TRIPOD).write_text(tripod_table(facts), encoding="utf-8")
+        (partial / CARD).write_text(model_card(record, interface, agreements), encoding="utf-8")
+        (partial / TRIPOD).write_text(tripod_table(record), encoding="utf-8")
         write_json(partial / RECORD, _record(model, interface, agreements))
         partial.chmod(0o755)
         if out.exists():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from exported_students import student_checkpoint
 
-from dmml.experiment.export.card.facts import read_facts
+from dmml.experiment.export.card.model_record import read_model_record
 from dmml.experiment.export.card.licences import encoder_licence
 from dmml.experiment.export.card.model_card import model_card
 from dmml.experiment.export.card.tripod import read_items, tripod_table
@@ -27,8 +27,8 @@ INTERFACE = Interface([], [describe_column("risk")], {})
 AGREEMENTS = [Agreement(Case(20_000), 3e-6, "risk", 0.0)]
 
 
-def facts_of(tmp_path: Path, **student):
-    """Facts of a student with one test of it, and one of another checkpoint."""
+def record_of(tmp_path: Path, **student):
+    """ModelRecord of a student with one test of it, and one of another checkpoint."""
     run = tmp_path / "run"
     model = load_model(student_checkpoint(run / "checkpoints" / "best.ckpt", **student))
     for name, digest in (("elsewhere", model.identity["sha256"]), ("stale", "0" * 16)):
@@ -37,11 +37,11 @@ def facts_of(tmp_path: Path, **student):
         (folder / "context.json").write_text(json.dumps({"checkpoint": {"sha256": digest}}))
         (folder / "metrics.json").write_text(json.dumps(METRICS))
     (run / "provenance.json").write_text(json.dumps({"counts": COUNTS, "command": "dmml fit --config x.yaml"}))
-    return read_facts(model)
+    return read_model_record(model)
 
 
 def test_the_card_has_data_split_figures_with_intervals_limits_and_use(tmp_path):
-    card = model_card(facts_of(tmp_path), INTERFACE, AGREEMENTS)
+    card = model_card(record_of(tmp_path), INTERFACE, AGREEMENTS)
     for heading in (
         "Intended use",
         "Inputs",
@@ -65,21 +65,21 @@ def test_the_card_has_data_split_figures_with_intervals_limits_and_use(tmp_path)
 
 
 def test_results_of_another_checkpoint_are_left_out_by_name(tmp_path):
-    facts = facts_of(tmp_path)
-    assert [test.name for test in facts.tests] == ["elsewhere"]
-    assert facts.other_tests == ("stale",)
-    assert "Results of other checkpoints in the same run are left out: stale." in model_card(facts, INTERFACE, [])
+    record = record_of(tmp_path)
+    assert [test.name for test in record.tests] == ["elsewhere"]
+    assert record.other_tests == ("stale",)
+    assert "Results of other checkpoints in the same run are left out: stale." in model_card(record, INTERFACE, [])
 
 
 def test_a_card_without_a_test_says_so(tmp_path):
     model = load_model(student_checkpoint(tmp_path / "m.ckpt", "classification", with_backbone=False))
-    card = model_card(read_facts(model), INTERFACE, [])
+    card = model_card(read_model_record(model), INTERFACE, [])
     assert "this card has no figures" in card
     assert "one of the classes a, b, c" in card
 
 
 def test_the_table_has_the_27_items_of_tripod_ai_each_filled_by_someone(tmp_path):
-    items = read_items(facts_of(tmp_path))
+    items = read_items(record_of(tmp_path))
     assert len({item.number for item in items}) == len(items) == 52
     assert list(dict.fromkeys(int(re.match(r"\d+", item.number)[0]) for item in items)) == list(range(1, 28))
     assert all(item.dmml or item.author for item in items)
@@ -92,7 +92,7 @@ def test_the_table_has_the_27_items_of_tripod_ai_each_filled_by_someone(tmp_path
 
 
 def test_the_table_is_markdown_with_as_many_cells_in_every_row(tmp_path):
-    lines = [line for line in tripod_table(facts_of(tmp_path)).splitlines() if line.startswith("|")]
+    lines = [line for line in tripod_table(record_of(tmp_path)).splitlines() if line.startswith("|")]
     assert len(lines) == 52 + 2
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {7}
 

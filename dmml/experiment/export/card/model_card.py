@@ -10,7 +10,7 @@ from dmml.data.encoder_match import MIN_TISSUE_KEY
 from dmml.evaluation.caveats import OVERLAP
 from dmml.evaluation.report.formatting import number, percent
 from dmml.evaluation.report.text.metric_names import metric_name
-from dmml.experiment.export.card.facts import Facts, Tested
+from dmml.experiment.export.card.model_record import ModelRecord, Tested
 from dmml.experiment.export.card.licences import encoder_licence
 from dmml.store.encoder_identity import describe_stains
 
@@ -22,19 +22,19 @@ _SMALL_COHORT = 100
 """Number of training patients below which the card warns of a small cohort"""
 
 
-def model_card(facts: Facts, interface: Interface, agreements: Sequence[Agreement]) -> str:
+def model_card(record: ModelRecord, interface: Interface, agreements: Sequence[Agreement]) -> str:
     """Return the card as Markdown."""
-    title = f"# Model card: {facts.identity['run']}"
+    title = f"# Model card: {record.identity['run']}"
     sections = (
-        ("What it is", _model(facts)),
-        ("Intended use", _use(facts)),
-        ("Inputs", _inputs(facts)),
-        ("Training data", _data(facts)),
-        ("Performance", _performance(facts)),
-        ("Limits", _limits(facts)),
+        ("What it is", _model(record)),
+        ("Intended use", _use(record)),
+        ("Inputs", _inputs(record)),
+        ("Training data", _data(record)),
+        ("Performance", _performance(record)),
+        ("Limits", _limits(record)),
         ("Outputs of the graph", _table(("output", "meaning"), ((f"`{x.name}`", x.text) for x in interface.outputs))),
         ("Agreement of the files with PyTorch", _agreement(agreements)),
-        ("Origin", _origin(facts)),
+        ("Origin", _origin(record)),
     )
     return "\n\n".join([title, *(f"## {heading}\n\n{text}" for heading, text in sections)]) + "\n"
 
@@ -65,22 +65,22 @@ def extraction_text(extraction: Mapping[str, Any]) -> str:
     return ", ".join(f"{names.get(key, key.replace('_', ' '))} {value}" for key, value in extraction.items())
 
 
-def _model(facts: Facts) -> str:
+def _model(record: ModelRecord) -> str:
     share = ""
-    if facts.deep_share is not None:
+    if record.deep_share is not None:
         share = (
-            f" The linear backbone makes the prediction, and the deep part has a share of {facts.deep_share:g} in it, "
+            f" The linear backbone makes the prediction, and the deep part has a share of {record.deep_share:g} in it, "
             "chosen on the inner validation patients."
         )
-    sets = sum(map(len, facts.programs.values()))
-    programs = f" It predicts {sets} expression programs ({facts.gene_set_source})." if sets else ""
+    sets = sum(map(len, record.programs.values()))
+    programs = f" It predicts {sets} expression programs ({record.gene_set_source})." if sets else ""
     return (
-        f"A student of dmml {__version__}, which predicts {outcome_text(facts.task)} from histology alone. It was trained "
-        f"with slides and, where a teacher was used, RNA.{share}{programs} It has {facts.n_parameters:,} trained parameters."
+        f"A student of dmml {__version__}, which predicts {outcome_text(record.task)} from histology alone. It was trained "
+        f"with slides and, where a teacher was used, RNA.{share}{programs} It has {record.n_parameters:,} trained parameters."
     )
 
 
-def _use(facts: Facts) -> str:
+def _use(record: ModelRecord) -> str:
     return (
         "Research on patients who resemble those of the training cohort, with slides that were scanned, tiled and encoded "
         "in the same way. It is not a medical device, and no decision about a patient may rest on it.\n\n"
@@ -90,51 +90,51 @@ def _use(facts: Facts) -> str:
     )
 
 
-def _inputs(facts: Facts) -> str:
-    encoder = facts.encoder
-    scales = ", ".join(f"{m}x ({10 / m:g} µm per pixel)" for m in facts.magnifications)
+def _inputs(record: ModelRecord) -> str:
+    encoder = record.encoder
+    scales = ", ".join(f"{m}x ({10 / m:g} µm per pixel)" for m in record.magnifications)
     lines = [
         f"- Tiles at {scales}, with positions in µm.",
         f"- Encoder `{encoder.get('name')}`, weights `{encoder.get('weights')}`, {encoder.get('dim')} features per tile.",
         f"- Licence of the encoder's weights: {encoder_licence(str(encoder.get('name')))}.",
         f"- Tiles {describe_stains(encoder)}.",
     ]
-    if facts.extraction:
-        lines.append(f"- Extraction of the training slides: {extraction_text(facts.extraction)}.")
+    if record.extraction:
+        lines.append(f"- Extraction of the training slides: {extraction_text(record.extraction)}.")
     return "\n".join(lines)
 
 
-def _data(facts: Facts) -> str:
-    fold = facts.fitted.get("fold")
+def _data(record: ModelRecord) -> str:
+    fold = record.fitted.get("fold")
     lines = [
-        f"- Cohort: {facts.fitted.get('cohort') or 'not on record'}; {facts.fitted.get('n_training')} training patients.",
-        f"- Training part: {counts_text(facts.counts('train'))}.",
-        f"- Inner validation, on which epochs and the share of the deep part are chosen: {counts_text(facts.counts('val'))}.",
+        f"- Cohort: {record.fitted.get('cohort') or 'not on record'}; {record.fitted.get('n_training')} training patients.",
+        f"- Training part: {counts_text(record.counts('train'))}.",
+        f"- Inner validation, on which epochs and the share of the deep part are chosen: {counts_text(record.counts('val'))}.",
         "- Split: "
         + (
             "all patients of the cohort are for development."
             if fold is None
             else f"fold {fold} of the cohort is left out for testing."
         ),
-        f"- Everything that is fitted was fitted on these patients alone; hashes of the files: {_hashes(facts)}.",
+        f"- Everything that is fitted was fitted on these patients alone; hashes of the files: {_hashes(record)}.",
         "- *The author adds:* source, dates, centres, eligibility and treatments; see `tripod_ai.md`.",
     ]
     return "\n".join(lines)
 
 
-def _hashes(facts: Facts) -> str:
-    return ", ".join(f"{name} `{digest}`" for name, digest in (facts.fitted.get("hashes") or {}).items()) or "none"
+def _hashes(record: ModelRecord) -> str:
+    return ", ".join(f"{name} `{digest}`" for name, digest in (record.fitted.get("hashes") or {}).items()) or "none"
 
 
-def _performance(facts: Facts) -> str:
-    parts = [_test(test) for test in facts.tests]
+def _performance(record: ModelRecord) -> str:
+    parts = [_test(test) for test in record.tests]
     if not parts:
         parts = [
             "No test of this checkpoint lies next to it, so this card has no figures. Run `dmml test` and export again; a "
             "model without an evaluation on other patients says nothing about new ones."
         ]
-    if facts.other_tests:
-        parts.append(f"Results of other checkpoints in the same run are left out: {', '.join(facts.other_tests)}.")
+    if record.other_tests:
+        parts.append(f"Results of other checkpoints in the same run are left out: {', '.join(record.other_tests)}.")
     return "\n\n".join(parts)
 
 
@@ -164,21 +164,21 @@ def _patients(entry: Mapping[str, Any]) -> str:
     return f"{entry['n']}, {entry['events']} events" if entry.get("events") is not None else str(entry["n"])
 
 
-def _limits(facts: Facts) -> str:
+def _limits(record: ModelRecord) -> str:
     lines = [
         "- It is only as good as the figures above on patients like those of the tests; another scanner, laboratory or "
         "population can be worse.",
         "- Attention and predicted programs describe the model, and prove no mechanism.",
         "- A patient without tiles at one magnification is predicted from the others; without any tile there is no prediction.",
     ]
-    n = facts.fitted.get("n_training")
+    n = record.fitted.get("n_training")
     if n is not None and n < _SMALL_COHORT:
         lines.append(
             f"- It was trained on {n} patients, which is few; its predictions are uncertain beyond the intervals above."
         )
-    if facts.task["task"] == "survival" and facts.task.get("end"):
-        lines.append(f"- Survival is undefined after {facts.task['end']:g} days, the end of the last interval.")
-    if facts.deep_share == 0:
+    if record.task["task"] == "survival" and record.task.get("end"):
+        lines.append(f"- Survival is undefined after {record.task['end']:g} days, the end of the last interval.")
+    if record.deep_share == 0:
         lines.append("- The deep part has no share in the prediction, so its attention does not explain it.")
     lines.append("- Fairness between groups of patients was not examined, unless the author states it.")
     return "\n".join(lines)
@@ -191,14 +191,14 @@ def _agreement(agreements: Sequence[Agreement]) -> str:
     )
 
 
-def _origin(facts: Facts) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in (facts.provenance.get("versions") or {}).items())
-    identity = facts.identity
+def _origin(record: ModelRecord) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in (record.provenance.get("versions") or {}).items())
+    identity = record.identity
     return "\n".join(
         [
             f"- Checkpoint `{identity['sha256']}` (first digits of SHA-256), epoch {identity['epoch']}, class `{identity['class']}`.",
-            f"- Trained by `{facts.provenance.get('command', 'a command that is not on record')}`; finished "
-            f"{facts.provenance.get('finished', 'at a time that is not on record')}.",
+            f"- Trained by `{record.provenance.get('command', 'a command that is not on record')}`; finished "
+            f"{record.provenance.get('finished', 'at a time that is not on record')}.",
             f"- Versions in training: {versions or 'not on record'}.",
             "- Licence of the model: *the author states it*; licences of the encoder and of the data bind it.",
         ]

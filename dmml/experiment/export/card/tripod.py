@@ -10,7 +10,7 @@ from pathlib import Path
 from dmml._version import __version__
 from dmml.evaluation.report.formatting import number
 from dmml.evaluation.report.text.metric_names import metric_name
-from dmml.experiment.export.card.facts import Facts, Tested
+from dmml.experiment.export.card.model_record import ModelRecord, Tested
 from dmml.experiment.export.card.licences import encoder_licence
 from dmml.experiment.export.card.model_card import counts_text, extraction_text, outcome_text
 from dmml.store.encoder_identity import describe_stains
@@ -49,9 +49,9 @@ class Item:
         return "both" if self.dmml and self.author else "dmml" if self.dmml else "author"
 
 
-def read_items(facts: Facts) -> list[Item]:
-    """Read all items, with the model's facts in what dmml fills in."""
-    values = _values(facts)
+def read_items(record: ModelRecord) -> list[Item]:
+    """Read all items, with the model's record in what dmml fills in."""
+    values = _values(record)
     with ITEMS.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [
@@ -66,9 +66,9 @@ def read_items(facts: Facts) -> list[Item]:
     ]
 
 
-def tripod_table(facts: Facts) -> str:
+def tripod_table(record: ModelRecord) -> str:
     """Return the table as Markdown."""
-    items = read_items(facts)
+    items = read_items(record)
     counts = {who: sum(item.filled_by == who for item in items) for who in ("dmml", "both", "author")}
     summary = (
         f"Of {len(items)} items, dmml fills in {counts['dmml']} and a part of {counts['both']}; {counts['author']} are left to "
@@ -84,44 +84,44 @@ def tripod_table(facts: Facts) -> str:
     return _HEADER + summary + "\n".join(lines) + "\n"
 
 
-def _values(facts: Facts) -> Mapping[str, str]:
-    """Return the facts that the texts of the items name."""
-    encoder, fitted = facts.encoder, facts.fitted
+def _values(record: ModelRecord) -> Mapping[str, str]:
+    """Return the record that the texts of the items name."""
+    encoder, fitted = record.encoder, record.fitted
     cohort = str(fitted.get("cohort") or "not on record")
-    tested = "; ".join(_numbers(test) for test in facts.tests) or "none of this checkpoint on record"
+    tested = "; ".join(_numbers(test) for test in record.tests) or "none of this checkpoint on record"
     fold = fitted.get("fold")
-    sets = sum(map(len, facts.programs.values()))
+    sets = sum(map(len, record.programs.values()))
     return {
-        "outcome": outcome_text(facts.task),
-        "cohorts": ", ".join([f"{cohort} (development)", *(f"{test.name} (evaluation)" for test in facts.tests)]),
-        "train": counts_text(facts.counts("train")),
-        "val": counts_text(facts.counts("val")),
-        "extraction": extraction_text(facts.extraction) or "not on record",
+        "outcome": outcome_text(record.task),
+        "cohorts": ", ".join([f"{cohort} (development)", *(f"{test.name} (evaluation)" for test in record.tests)]),
+        "train": counts_text(record.counts("train")),
+        "val": counts_text(record.counts("val")),
+        "extraction": extraction_text(record.extraction) or "not on record",
         "stains": describe_stains(encoder),
         "encoder": str(encoder.get("name")),
         "dim": str(encoder.get("dim")),
         "licence": encoder_licence(str(encoder.get("name"))),
-        "magnifications": " and ".join(f"{m}x" for m in facts.magnifications),
-        "programs": f"{sets} ({facts.gene_set_source})" if sets else "none",
+        "magnifications": " and ".join(f"{m}x" for m in record.magnifications),
+        "programs": f"{sets} ({record.gene_set_source})" if sets else "none",
         "split": "All patients of the cohort were for development."
         if fold is None
         else f"Fold {fold} of the cohort was left out for testing.",
-        "parameters": f"{facts.n_parameters:,}",
-        "figures": ", ".join(dict.fromkeys(metric_name(name)[0] for test in facts.tests for name in test.metrics))
+        "parameters": f"{record.n_parameters:,}",
+        "figures": ", ".join(dict.fromkeys(metric_name(name)[0] for test in record.tests for name in test.metrics))
         or "none yet",
-        "sha256": f"`{facts.identity['sha256']}`",
+        "sha256": f"`{record.identity['sha256']}`",
         "median_risk": number(fitted.get("median_risk"), 3),
         "version": __version__,
-        "kind": "with a linear backbone" if facts.deep_share is not None else "without a backbone",
+        "kind": "with a linear backbone" if record.deep_share is not None else "without a backbone",
         "backbone": ""
-        if facts.deep_share is None
+        if record.deep_share is None
         else " The backbone reads clipped linear statistics of the tiles, in which a missing magnification counts as the training mean.",
         "recalibrated": ", ".join(
-            f"`test/{test.name}/recalibrated.json`" for test in facts.tests if test.is_recalibrated
+            f"`test/{test.name}/recalibrated.json`" for test in record.tests if test.is_recalibrated
         )
         or "No recalibration of this model is on record (`data.recalibrate`).",
         "tested": tested,
-        "performance": "; ".join(_figures(test) for test in facts.tests) or "No test of this checkpoint is on record.",
+        "performance": "; ".join(_figures(test) for test in record.tests) or "No test of this checkpoint is on record.",
     }
 
 

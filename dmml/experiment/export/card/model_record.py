@@ -34,7 +34,7 @@ class Tested:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelRecord:
     """What is on record of a model.
 
     Attributes:
@@ -72,8 +72,8 @@ class Facts:
         return (self.provenance.get("counts") or {}).get(part) or {}
 
 
-def read_facts(model: CheckpointModel) -> Facts:
-    """Collect the facts of a model; of the run's tests, those of this very checkpoint count.
+def read_model_record(model: CheckpointModel) -> ModelRecord:
+    """Collect the record of a model; of the run's tests, those of this very checkpoint count.
 
     Raises:
         InputError: A file of results is damaged.
@@ -82,7 +82,7 @@ def read_facts(model: CheckpointModel) -> Facts:
     run = run_of_checkpoint(model.path)
     tests, others = _tests(run, model.identity["sha256"])
     programs = network.scores.names if network.programs is not None else {}
-    return Facts(
+    return ModelRecord(
         identity=model.identity,
         task=network.task.context(),
         encoder=model.encoder,
