@@ -17,8 +17,8 @@ from torch import Tensor
 from dmml._version import __version__
 from dmml.atomic_files import write_json
 from dmml.errors import InputError, reason_of
-from dmml.experiment.export.card.model_record import ModelRecord, read_model_record
 from dmml.experiment.export.card.model_card import model_card
+from dmml.experiment.export.card.model_record import ModelRecord, read_model_record
 from dmml.experiment.export.card.tripod import tripod_table
 from dmml.experiment.export.checks import RECORD, check_out, not_a_student
 from dmml.experiment.export.conversion import Interface, save_program, to_onnx, trace

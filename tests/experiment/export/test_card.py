@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from exported_students import student_checkpoint
 
-from dmml.experiment.export.card.model_record import read_model_record
 from dmml.experiment.export.card.licences import encoder_licence
 from dmml.experiment.export.card.model_card import model_card
+from dmml.experiment.export.card.model_record import read_model_record
 from dmml.experiment.export.card.tripod import read_items, tripod_table
 from dmml.experiment.export.conversion import Interface
 from dmml.experiment.export.names import describe_column

@@ -10,8 +10,8 @@ from dmml.data.encoder_match import MIN_TISSUE_KEY
 from dmml.evaluation.caveats import OVERLAP
 from dmml.evaluation.report.formatting import number, percent
 from dmml.evaluation.report.text.metric_names import metric_name
-from dmml.experiment.export.card.model_record import ModelRecord, Tested
 from dmml.experiment.export.card.licences import encoder_licence
+from dmml.experiment.export.card.model_record import ModelRecord, Tested
 from dmml.store.encoder_identity import describe_stains
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from pathlib import Path
 from dmml._version import __version__
 from dmml.evaluation.report.formatting import number
 from dmml.evaluation.report.text.metric_names import metric_name
-from dmml.experiment.export.card.model_record import ModelRecord, Tested
 from dmml.experiment.export.card.licences import encoder_licence
 from dmml.experiment.export.card.model_card import counts_text, extraction_text, outcome_text
+from dmml.experiment.export.card.model_record import ModelRecord, Tested
 from dmml.store.encoder_identity import describe_stains
 
 ITEMS = Path(__file__).with_name("tripod_ai.csv")
