@@ -127,7 +127,7 @@ class AnchorAttention(nn.Module):
         total = counts.sum((2, 3))  # (B·S, 1)
         mean = sums.sum((2, 3)) / total.clamp_min(1)
         around = torch.cat([around, mean.unsqueeze(1)], 1)
-        moved = torch.cat([moved, moved.new_zeros(len(moved), 1, 2)], 1)
+        moved = torch.cat([moved, torch.zeros_like(moved[:, :1])], 1)
         has_tissue = torch.cat([has_tissue, total > 0], 1)
         shape = (batch, n_slides, n_anchors + 1)
         keys = self.norm(around).view(*shape, -1)

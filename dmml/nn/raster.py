@@ -55,7 +55,7 @@ def rasterise(
     index = index.masked_fill(~mask, batch * size).flatten()  # padding goes to an extra row, which is dropped
     flat = tokens.float().reshape(-1, dim)
     sums = flat.new_zeros(batch * size + 1, dim).index_add(0, index, flat)[:-1]
-    counts = flat.new_zeros(batch * size + 1).index_add(0, index, flat.new_ones(len(index)))[:-1]
+    counts = flat.new_zeros(batch * size + 1).index_add(0, index, torch.ones_like(flat[:, 0]))[:-1]
     shape = (batch * n_slides, cells, cells, -1)
     return sums.view(*shape).permute(0, 3, 1, 2), counts.view(*shape).permute(0, 3, 1, 2)
 
