@@ -34,7 +34,7 @@ from worlds_networks import checkpoint_of, predict_network
 
 from dmml.evaluation.bootstrap import paired_difference
 from dmml.evaluation.metrics import concordance_index
-from dmml.experiment.predict_slide.tile_budget import coarse_scores, every_nth
+from dmml.experiment.predict_slide.encoding.tile_budget import coarse_scores, every_nth
 from dmml.training.student import SubspaceStudent
 from dmml.types import Batch
 
@@ -169,9 +169,9 @@ def timed(slide: Path, checkpoint: Path, share: float, rounds: int) -> dict:
     from functools import partial
 
     from dmml.experiment.load_model import load_encoder_of, load_model
-    from dmml.experiment.predict_slide.encoded_ahead import encode_case
+    from dmml.experiment.predict_slide.encoding.encoded_ahead import encode_case
+    from dmml.experiment.predict_slide.encoding.tile_choice import choose_tiles
     from dmml.experiment.predict_slide.input import Case
-    from dmml.experiment.predict_slide.tile_choice import choose_tiles
 
     model = load_model(checkpoint)
     encoder = load_encoder_of(model)

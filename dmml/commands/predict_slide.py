@@ -89,9 +89,9 @@ def run(args: argparse.Namespace) -> None:
     """Check the input, then predict patient by patient and print each answer."""
     from dmml.commands.config.file_checks import check_checkpoint
     from dmml.experiment.load_model import check_reads_slides
+    from dmml.experiment.predict_slide.encoding.tile_choice import check_budget, check_options
     from dmml.experiment.predict_slide.input import check_input, check_regions
     from dmml.experiment.predict_slide.qupath.options import QuPathFiles
-    from dmml.experiment.predict_slide.tile_choice import check_budget, check_options
     from dmml.networks.checkpoint_content import hyper_parameters_of
     from dmml.slides.discovery.find import describe_unscaled, find_slides
 

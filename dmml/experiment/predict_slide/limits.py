@@ -15,7 +15,7 @@ from dmml.slides.wsi.mpp import FROM_MANIFEST, FROM_OPTION
 
 if TYPE_CHECKING:
     from dmml.experiment.load_model import CheckpointModel
-    from dmml.experiment.predict_slide.encoded_ahead import EncodedCase
+    from dmml.experiment.predict_slide.encoding.encoded_ahead import EncodedCase
     from dmml.networks.subspace_network import SubspaceNetwork
 
 HOLDS_FOR = "This holds on average over patients like those of the inner validation, {n} of whom calibrated it."

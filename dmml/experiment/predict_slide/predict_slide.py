@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from dmml._version import __version__
-from dmml.atomic_files import write_json
 from dmml.errors import InputError
-from dmml.experiment.fold_models.load import as_one, identity_of, load_models
+from dmml.experiment.fold_models.load import as_one, load_models
 from dmml.experiment.load_model import CheckpointModel, load_encoder_of, stain_normalization_of
 from dmml.experiment.predict_slide import text
-from dmml.experiment.predict_slide.answer import Answer, plain
-from dmml.experiment.predict_slide.answers_table import PICTURE, PICTURE_SIDE, AnswersTable
-from dmml.experiment.predict_slide.encoded_ahead import EncodedAhead, EncodedCase, Progress, encode_case
-from dmml.experiment.predict_slide.explain.explanation import Explanation, explain
+from dmml.experiment.predict_slide.answer import Answer
+from dmml.experiment.predict_slide.answer_files import PatientResult, prediction_record, write_answer
+from dmml.experiment.predict_slide.answers_table import AnswersTable
+from dmml.experiment.predict_slide.encoding.encoded_ahead import EncodedAhead, EncodedCase, Progress, encode_case
+from dmml.experiment.predict_slide.encoding.patient_batch import patient_batch
+from dmml.experiment.predict_slide.encoding.tile_choice import TileChoice, check_budget, check_options, choose_tiles
+from dmml.experiment.predict_slide.explain.explanation import explain
 from dmml.experiment.predict_slide.explain.levels import DEFAULT, ExplainLevel, explain_level
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_regions, check_scales
-from dmml.experiment.predict_slide.limits import AnswerLimits, answer_limits, check_knows_slides
+from dmml.experiment.predict_slide.limits import answer_limits, check_knows_slides
 from dmml.experiment.predict_slide.mean_answer import read_mean_answer
-from dmml.experiment.predict_slide.patient_batch import patient_batch
 from dmml.experiment.predict_slide.qupath.options import QuPathFiles
 from dmml.experiment.predict_slide.threads import threads_for
-from dmml.experiment.predict_slide.tile_choice import TileChoice, check_budget, check_options, choose_tiles
-from dmml.experiment.run_folder import now
 from dmml.slides.slide_error import SlideError
-from dmml.store.encoder_identity import STAINS
 
 if TYPE_CHECKING:
-    from dmml.experiment.predict_slide.maps import Thumbnail
     from dmml.slides.encoders.encoder import Encoder
-    from dmml.types import Batch, SubspaceOutput
-
-TILES = "tiles.csv"
-"""Table of the tiles and their clusters, for a model with prototypes"""
 
 
 @dataclass(frozen=True)
@@ -195,84 +183,7 @@ def _predict(
         answer, output = read_mean_answer(networks, batch)
         answer, explanation = explain(as_one(networks), batch, answer, output, level, case.slides, mpp)
     limits = answer_limits(models[0], encoded, output.logits)
-    record = _record(case, models, encoder, tiles, answer, encoded.sources, limits, command) | explanation.record()
-    _write(case, answer, record, encoded.thumbnails, batch, output, qupath, explanation)
+    result = PatientResult(case, encoded, batch, output, answer, explanation, limits)
+    record = prediction_record(result, models, encoder, tiles, command)
+    write_answer(result, record, qupath)
     return SlidePrediction(case.folder, answer, record)
-
-
-def _record(
-    case: Case,
-    models: Sequence[CheckpointModel],
-    encoder: Encoder,
-    tiles: TileChoice,
-    answer: Answer,
-    slides: list[dict[str, Any]],
-    limits: AnswerLimits,
-    command: str,
-) -> dict[str, Any]:
-    """Return the content of `prediction.json`."""
-    model, identity = models[0], identity_of(models)
-    return {
-        "format": "dmml-prediction-1",
-        "patient": case.name,
-        "answer": [text.headline(answer, identity), text.outlook(answer)],
-        **plain(answer),
-        "limits": limits.record,
-        "notes": [
-            *text.notes(answer, slides, model.reads_rna, knows_tissue=bool(limits.slides)),
-            *text.tile_notes(tiles.notes),
-            *filter(None, [limits.note]),
-        ],
-        "use": text.RESEARCH_USE,
-        "slides": slides,
-        "tiles_chosen": tiles.record,
-        "model": identity,
-        "encoder": encoder.identity | {key: model.encoder[key] for key in (STAINS,) if model.encoder.get(key)},
-        "encoder_backend": encoder.backend,
-        "command": command,
-        "created": now(),
-        "versions": {"dmml": __version__, "torch": torch.__version__},
-    }
-
-
-def _write(
-    case: Case,
-    answer: Answer,
-    record: dict[str, Any],
-    thumbnails: list[Thumbnail],
-    batch: Batch,
-    output: SubspaceOutput,
-    qupath: QuPathFiles,
-    explanation: Explanation,
-) -> None:
-    """Write the answer's folder completely or not at all."""
-    from dmml.experiment.predict_slide.maps import encoded, tile_maps, write_picture
-    from dmml.experiment.predict_slide.page import write_page
-    from dmml.experiment.predict_slide.prototypes import tile_table
-    from dmml.experiment.predict_slide.qupath.files import write_qupath_files
-
-    folder = case.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial_folder = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        maps = tile_maps(thumbnails, batch, output, answer.tiles, answer.prototypes)
-        for tile_map in maps:
-            (partial_folder / f"{tile_map.name}.png").write_bytes(tile_map.png())
-        for sheet in explanation.sheets:
-            (partial_folder / f"{sheet.name}.png").write_bytes(encoded(sheet.image, "PNG"))
-        if answer.prototypes is not None:
-            table = tile_table(thumbnails, batch, answer.prototypes)
-            table.to_csv(partial_folder / TILES, index=False)
-        write_qupath_files(partial_folder, case.slides, answer, record, batch, output, qupath)
-        outcome = answer.presentation.plot(answer)
-        if outcome is not None:
-            outcome.save(partial_folder, suffixes=("png",))
-        write_picture(partial_folder / PICTURE, thumbnails[0], PICTURE_SIDE)
-        write_page(partial_folder / "report.html", answer, record, thumbnails, maps, outcome, explanation)
-        write_json(partial_folder / PREDICTION, record)
-        partial_folder.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial_folder.replace(folder)
-    finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)

@@ -7,9 +7,9 @@ import pytest
 
 from dmml.__main__ import main
 from dmml.errors import InputError
-from dmml.experiment.predict_slide import tile_budget
-from dmml.experiment.predict_slide.tile_budget import MIN_PARENTS, every_nth
-from dmml.experiment.predict_slide.tile_choice import check_budget
+from dmml.experiment.predict_slide.encoding import tile_budget
+from dmml.experiment.predict_slide.encoding.tile_budget import MIN_PARENTS, every_nth
+from dmml.experiment.predict_slide.encoding.tile_choice import check_budget
 
 GENERATOR = np.random.default_rng(0)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dmml.experiment.predict_slide.patient_batch import patient_batch
+from dmml.experiment.predict_slide.encoding.patient_batch import patient_batch
 from dmml.experiment.predict_slide.threads import threads_for
 from dmml.types import SUBSPACES
 

@@ -11,7 +11,7 @@ import pytest
 from dmml.__main__ import main
 from dmml.data.joined_store import JoinedStore
 from dmml.errors import InputError
-from dmml.experiment.predict_slide.tile_choice import check_options, choose_tiles
+from dmml.experiment.predict_slide.encoding.tile_choice import check_options, choose_tiles
 from dmml.store import FeatureStore, SlideFeatures
 
 COLOUR = {"tissue": "colour", "least_tissue": 0.25, "precision": "32"}

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dmml.experiment.predict_slide.encoding.tile_budget import parents_within
+from dmml.experiment.predict_slide.encoding.tile_choice import TileChoice
 from dmml.experiment.predict_slide.input import Case
-from dmml.experiment.predict_slide.tile_budget import parents_within
-from dmml.experiment.predict_slide.tile_choice import TileChoice
 from dmml.slides.tokens import tokens_of_slide
 
 if TYPE_CHECKING:

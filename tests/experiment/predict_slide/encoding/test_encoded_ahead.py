@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dmml.experiment.predict_slide.encoded_ahead import EncodedAhead, EncodedCase
+from dmml.experiment.predict_slide.encoding.encoded_ahead import EncodedAhead, EncodedCase
 from dmml.experiment.predict_slide.input import Case
 from dmml.slides.slide_error import SlideError
 
