@@ -39,7 +39,7 @@ format: install ## put the code into the project's format
 	@$(BIN)/ruff check --fix --select I dmml tests benchmarks
 
 results: install ## measure again what stands in docs/results, but for kills and real patients (about five hours)
-	@for script in model_speed rare_signal aggregation prototype_maps ablation simulated_features bootstrap_coverage limits precision training_throughput encoder_backends explanations extraction extraction_backends feature_reading stain_normalization; do \
+	@for script in model_speed rare_signal aggregation prototype_maps ablation simulated_features bootstrap_coverage limits encoding_budget precision training_throughput encoder_backends explanations extraction extraction_backends feature_reading stain_normalization; do \
 		$(BIN)/python benchmarks/$$script.py --out docs/results || exit 1; done
 
 clean: ## remove the demo's data and runs, and caches
