@@ -49,6 +49,7 @@ TOOLS = {
         "dmml.commands.export",
         "write a student as ONNX and torch.export, with a runner, a model card and a TRIPOD+AI table",
     ),
+    "view": ("dmml.commands.view", "show slides with overlays and tile values in the browser"),
     "report": ("dmml.commands.report", "make one HTML file of one or several runs"),
 }
 

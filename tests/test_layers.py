@@ -8,7 +8,7 @@ import pytest
 
 LAYERS = (
     "errors", "writable", "atomic_files", "class_paths", "html_pages", "progress_bars", "usable_cores", "types", "functional", "linear", "store", "cohort", "evaluation", "slides", "nn",
-    "tasks", "backbone", "networks", "data", "training", "callbacks", "experiment", "simulate", "commands", "cli", "__main__",
+    "tasks", "backbone", "networks", "data", "training", "callbacks", "experiment", "viewer", "simulate", "commands", "cli", "__main__",
 )  # fmt: skip
 ANYWHERE = {
     "_version",
@@ -39,6 +39,7 @@ FOREIGN = {
     "cohort": {"torch", "lightning"},
     "types": {"lightning"},
     "tasks": {"lightning"},
+    "viewer": {"torch", "lightning", "pandas"},
     "networks": {"lightning", "pandas", "zarr", "torchmetrics"},
 }
 """Libraries that a package does without."""

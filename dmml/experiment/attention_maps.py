@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dmml.store.feature_store import FeatureStore
     from dmml.training.subspace_module import SubspaceModule
 
+_OF_THE_FILE = ("source", "source_bytes", "source_time", "source_hash", "dimensions", "bounds", "mpp")
+"""Attributes of a slide in the store by which its file is recognised, and tiles are placed on it"""
+
 
 def write_maps(path: Path, collected: CollectPredictions, model: SubspaceModule, data: MultimodalDataModule) -> None:
     """Write the maps of patients with right and wrong predictions.
@@ -83,9 +86,11 @@ def _slide_arrays(
 
 def _slide_scales(store: FeatureStore | JoinedStore, slide_id: str) -> dict[str, Any]:
     tile_px, magnifications = store.attributes["tile_px"], store.attributes["magnifications"]
+    attributes = store.slide_attributes(slide_id)
     return {
         "slide_id": slide_id,
-        "thumbnail_mpp": store.slide_attributes(slide_id).get("thumbnail_mpp"),
+        "file": {name: attributes[name] for name in _OF_THE_FILE if name in attributes},
+        "thumbnail_mpp": attributes.get("thumbnail_mpp"),
         "tile_um": {str(m): tile_px * mpp for m, mpp in magnifications.items()},
     }
 

@@ -17,11 +17,10 @@ from dmml.experiment.fold_models.load import identity_of
 from dmml.experiment.load_model import CheckpointModel
 from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import Answer, plain
-from dmml.experiment.predict_slide.answers_table import PICTURE, PICTURE_SIDE
 from dmml.experiment.predict_slide.encoding.encoded_ahead import EncodedCase
 from dmml.experiment.predict_slide.encoding.tile_choice import TileChoice
 from dmml.experiment.predict_slide.explain.explanation import Explanation
-from dmml.experiment.predict_slide.input import PREDICTION, Case
+from dmml.experiment.predict_slide.input import PREDICTION, Case, thumbnail_name
 from dmml.experiment.predict_slide.limits import AnswerLimits
 from dmml.experiment.predict_slide.qupath.options import QuPathFiles
 from dmml.experiment.run_folder import now
@@ -118,7 +117,7 @@ def write_answer(result: PatientResult, record: dict[str, Any], qupath: QuPathFi
 
 
 def _write_files(folder: Path, result: PatientResult, record: dict[str, Any], qupath: QuPathFiles) -> None:
-    from dmml.experiment.predict_slide.maps import encoded, tile_maps, write_picture
+    from dmml.experiment.predict_slide.maps import encoded, tile_maps
     from dmml.experiment.predict_slide.page import write_page
     from dmml.experiment.predict_slide.prototypes import tile_table
     from dmml.experiment.predict_slide.qupath.files import write_qupath_files
@@ -136,6 +135,7 @@ def _write_files(folder: Path, result: PatientResult, record: dict[str, Any], qu
     outcome = answer.presentation.plot(answer)
     if outcome is not None:
         outcome.save(folder, suffixes=("png",))
-    write_picture(folder / PICTURE, thumbnails[0], PICTURE_SIDE)
+    for slide in thumbnails:
+        (folder / thumbnail_name(slide.slide_id, len(thumbnails))).write_bytes(slide.jpeg())
     write_page(folder / "report.html", answer, record, thumbnails, maps, outcome, explanation)
     write_json(folder / PREDICTION, record)

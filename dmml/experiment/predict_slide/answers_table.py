@@ -15,10 +15,9 @@ from urllib.parse import quote
 
 from dmml.atomic_files import write_text
 from dmml.errors import InputError
-from dmml.experiment.predict_slide.input import PREDICTION
+from dmml.experiment.predict_slide.input import PREDICTION, thumbnail_name
 
-TABLE, INDEX, PICTURE = "answers.csv", "index.html", "thumbnail.jpg"
-PICTURE_SIDE = 160
+TABLE, INDEX = "answers.csv", "index.html"
 """Longer side of the picture of a slide, in pixels: sharp at half that size on every screen."""
 _LAST = ("headline", "headline_value", "outlook", "warnings", "run", "checkpoint", "created", "report")
 """Columns after those of the prediction."""
@@ -110,7 +109,7 @@ def _row(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         "headline": headline,
         "headline_value": record["headline"]["value"],
         "outlook": outlook,
-        "warnings": len(record["warnings"]) if "warnings" in record else None,
+        "warnings": len(record["limits"]["warnings"]) if "limits" in record else None,
         "run": record["model"].get("run"),
         "checkpoint": str(record["model"].get("sha256") or "")[:12],
         "created": record.get("created"),
@@ -147,8 +146,14 @@ def _page_row(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         "value": row.get("headline_value") or "",
         "created": _minute(str(row.get("created") or "")),
         "report": quote(str(row["report"])) if (out / str(row["report"])).is_file() else "",
-        "picture": quote(f"{folder}/{PICTURE}") if (out / folder / PICTURE).is_file() else "",
+        "picture": _picture(out, folder),
     }
+
+
+def _picture(out: Path, folder: str) -> str:
+    """Address of the thumbnail of a patient's first slide, which the folder is named after; empty if there is none."""
+    names = (thumbnail_name(folder, n_slides) for n_slides in (1, 2))
+    return next((quote(f"{folder}/{name}") for name in names if (out / folder / name).is_file()), "")
 
 
 def _minute(created: str) -> str:

@@ -91,6 +91,11 @@ def check_input(
     return cases
 
 
+def thumbnail_name(slide_id: str, n_slides: int) -> str:
+    """Name of the file with a slide's thumbnail in the folder of an answer."""
+    return f"thumbnail_{slide_id}.jpg" if n_slides > 1 else "thumbnail.jpg"
+
+
 def check_scales(cases: Sequence[Case], mpp: float | None, magnifications: Sequence[int]) -> None:
     """Refuse slides that were scanned too coarsely for the model, before any of them is encoded.
 

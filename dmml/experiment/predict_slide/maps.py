@@ -15,6 +15,7 @@ from dmml.evaluation.plots.style import SUBSPACE_COLOR
 from dmml.evaluation.report.formatting import percent, signed
 from dmml.experiment.predict_slide.prototypes import Prototypes
 from dmml.experiment.predict_slide.tile_scores import TileScores
+from dmml.slides.colour_scale import ATTENTION_MAP, CONTRIBUTION_MAP, attention_limit, contribution_limit
 from dmml.slides.overlay import overlay, overlay_groups
 from dmml.slides.tiling.grid import tile_um
 from dmml.types import SUBSPACES, Bag, Batch, SubspaceOutput
@@ -22,10 +23,6 @@ from dmml.types import SUBSPACES, Bag, Batch, SubspaceOutput
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-STRONGEST = 99
-"""Percentile of the tiles' values at which the colour scale ends"""
-MIN_RANGE = 2.0
-"""The colour scale of attention reaches at least twice the average tile, so that even attention looks even"""
 PART_NAMES = {"all": "all parts", "tumor": "tumor", "tme": "TME", "tissue": "tissue-specific part"}
 
 
@@ -36,6 +33,12 @@ class Thumbnail:
     slide_id: str
     pixels: NDArray[np.uint8]
     mpp: float
+
+    def jpeg(self) -> bytes:
+        """Return the thumbnail as JPEG."""
+        from PIL import Image
+
+        return encoded(Image.fromarray(self.pixels), "JPEG", quality=85)
 
 
 @dataclass(frozen=True)
@@ -64,15 +67,6 @@ class TileMap:
     def png(self) -> bytes:
         """Return the image as PNG, which is lossless."""
         return encoded(self.image, "PNG")
-
-
-def write_picture(path: Path, slide: Thumbnail, side: int) -> None:
-    """Write a small JPEG picture of a slide, whose longer side has at most `side` pixels."""
-    from PIL import Image
-
-    picture = Image.fromarray(slide.pixels)
-    picture.thumbnail((side, side))
-    path.write_bytes(encoded(picture, "JPEG", quality=80))
 
 
 def tile_maps(
@@ -121,13 +115,8 @@ def contribution_maps(slides: list[Thumbnail], batch: Batch, tiles: TileScores) 
                 measure="contribution of each tile",
                 caption=f"full colour: ± {end:.1g} per tile; sum of the patient's tiles: {signed(values.sum())}",
             )
-            maps += _heat_maps(slides, batch.bags[m], m, values, subject, (-end, end), cmap="RdBu_r")
+            maps += _heat_maps(slides, batch.bags[m], m, values, subject, (-end, end), cmap=CONTRIBUTION_MAP)
     return maps
-
-
-def contribution_limit(values: NDArray[np.float64]) -> float:
-    """Contribution at which the colour scale ends in both directions; 0 if no tile contributes."""
-    return float(np.percentile(np.abs(values), STRONGEST)) or float(np.abs(values).max())
 
 
 def prototype_maps(slides: list[Thumbnail], batch: Batch, prototypes: Prototypes) -> list[TileMap]:
@@ -182,7 +171,7 @@ def attention_maps(slides: list[Thumbnail], batch: Batch, output: SubspaceOutput
         real = bag.mask[0].numpy()
         for s in SUBSPACES if real.any() else ():
             share = output.attention[m, s][0].double().numpy() * real.sum()
-            strongest = max(float(np.percentile(share[real], STRONGEST)), MIN_RANGE)
+            strongest = attention_limit(share[real])
             subject = _Subject(
                 file=f"overlay_{m}x_{s}",
                 kind="attention",
@@ -217,7 +206,7 @@ def _heat_maps(
     values: NDArray[np.float64],
     subject: _Subject,
     limits: tuple[float, float],
-    cmap: str = "viridis",
+    cmap: str = ATTENTION_MAP,
 ) -> list[TileMap]:
     """Draw numbers as one map on every slide that has tiles.
 

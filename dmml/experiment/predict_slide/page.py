@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from dmml.atomic_files import write_text
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.style import SUBSPACE_COLOR
@@ -80,12 +78,11 @@ def write_page(
 
 
 def _slide(thumbnail: Thumbnail, maps: list[TileMap]) -> dict[str, Any]:
-    whole = encoded(Image.fromarray(thumbnail.pixels), "JPEG", quality=85)
     panels: dict[str, list[dict[str, str]]] = {"all": [], "part": [], "prototype": [], "attention": []}
     for tile_map in maps:
         uri = data_uri(encoded(tile_map.untitled, "JPEG", quality=88), "jpeg")
         panels[tile_map.kind].append({"uri": uri, "title": tile_map.title, "caption": tile_map.caption})
-    return {"name": thumbnail.slide_id, "whole": data_uri(whole, "jpeg"), **panels}
+    return {"name": thumbnail.slide_id, "whole": data_uri(thumbnail.jpeg(), "jpeg"), **panels}
 
 
 def _views(answer: Answer) -> dict[str, Any]:

@@ -32,3 +32,7 @@ class SlideFrame:
     def pixels(self, um: NDArray[np.float64]) -> NDArray[np.float64]:
         """Convert (..., 2) µm from the slide's origin to pixels of the finest level from the image's upper left corner."""
         return np.asarray(um, np.float64) / self.mpp - np.array((self.bounds.left, self.bounds.top))
+
+    def micrometres(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Convert (..., 2) pixels of the image, from its upper left corner, to µm from the slide's origin."""
+        return (np.asarray(pixels, np.float64) + np.array((self.bounds.left, self.bounds.top))) * self.mpp

@@ -47,6 +47,8 @@ class Slide:
         mpp: µm per pixel of the finest level.
         mpp_source: Property from which `mpp` was read.
         reader: `openslide:<vendor>`, `tiff:page <n>` if OpenSlide would read another page, or `pillow`.
+        handle: The open file, replaced after an error.
+        levels: Which of its levels are sound.
         unreadable_um2: Area of the last `overview` that could not be decoded, µm².
 
     Raises:
@@ -60,17 +62,17 @@ class Slide:
         if not self.path.exists():
             raise SlideError("missing", f"{self.path}: no such file; check the path")
         opened = open_slide(self.path, mpp)
-        self._handle, self.reader = opened.handle, opened.reader
+        self.handle, self.reader = opened.handle, opened.reader
         try:
             scale = opened.scale(self.path, mpp)
         except SlideError:
             self.close()
             raise
         self.mpp, self.mpp_source = scale.mpp, scale.source
-        self.dimensions: tuple[int, int] = self._handle.dimensions
+        self.dimensions: tuple[int, int] = self.handle.dimensions
         self.bounds = bounds_of(opened.properties, self.dimensions)
         self._page_notes, self._series = opened.notes, opened.properties.get("dicom.SeriesInstanceUID")
-        self._levels = Levels(self._handle.level_dimensions, self._level_pixels, opened.whole_fractions)
+        self.levels = Levels(self.handle.level_dimensions, self._level_pixels, opened.whole_fractions)
 
     def __enter__(self) -> Slide:
         return self
@@ -80,7 +82,7 @@ class Slide:
 
     def close(self) -> None:
         """Close the file."""
-        self._handle.close()
+        self.handle.close()
 
     @property
     def size_um(self) -> tuple[float, float]:
@@ -90,7 +92,7 @@ class Slide:
     @property
     def notes(self) -> list[str]:
         """Notes for the user: which page was read, and which levels have been rejected so far."""
-        return [*self._page_notes, *self._levels.notes]
+        return [*self._page_notes, *self.levels.notes]
 
     @property
     def series(self) -> str | None:
@@ -209,7 +211,7 @@ class Slide:
 
     def _level(self, mpp: float) -> tuple[int, float]:
         """Return the coarsest sound level that is at least as fine as `mpp`, else the finest level, and its µm/px."""
-        level, ratio = self._levels.coarsest(mpp * _TOLERANCE / self.mpp)
+        level, ratio = self.levels.coarsest(mpp * _TOLERANCE / self.mpp)
         return level, self.mpp * ratio
 
     def compare_levels(self, scales: Sequence[float]) -> None:
@@ -224,7 +226,7 @@ class Slide:
         """Whether a box covers whole pixels of a level one to one, so that it needs no resampling."""
         left, top = round(box[0]), round(box[1])
         rounded = (left, top, left + width, top + height)
-        ratio = self._handle.level_downsamples[level]
+        ratio = self.handle.level_downsamples[level]
         return all(abs(a - b) < _WHOLE_PX for a, b in zip(box, rounded, strict=True)) and all(
             abs(round(corner * ratio) / ratio - corner) < _WHOLE_PX for corner in (left, top)
         )
@@ -238,7 +240,7 @@ class Slide:
             (height, width, 3) uint8, and the position of its corner in pixels of the level, which may differ from
             (left, top) by a fraction of a pixel.
         """
-        across, down = self._handle.level_dimensions[level]
+        across, down = self.handle.level_dimensions[level]
         # OpenSlide shifts regions that begin before the slide's origin by up to a pixel, so that part is clipped off.
         x, y = max(left, 0), max(top, 0)
         inside = (min(left + width, across) - x, min(top + height, down) - y)
@@ -246,17 +248,9 @@ class Slide:
             return np.full((height, width, 3), 255, np.uint8), (left, top)
         # The corner is given in pixels of level 0 and divided by OpenSlide's own downsample: rounding it shifts a
         # coarse level by a fraction of its pixel, so the caller needs the position that was really read.
-        ratio = self._handle.level_downsamples[level]
+        ratio = self.handle.level_downsamples[level]
         corner = (round(x * ratio), round(y * ratio))
-        try:
-            pixels = self._decoded(corner, level, inside)
-        except Exception as error:
-            # After an error, OpenSlide answers every later call with the same error; only a new handle can read on.
-            self._handle.close()
-            self._handle = open_slide(self.path, self.mpp).handle
-            raise SlideError(
-                "unreadable", f"{self.path}: cannot be decoded ({reason_of(error)}); fetch the file again"
-            ) from error
+        pixels = self.read_level(corner, level, inside)
         position = (left + corner[0] / ratio - x, top + corner[1] / ratio - y)
         if inside == (width, height):
             return pixels, position
@@ -264,13 +258,28 @@ class Slide:
         white[y - top : y - top + inside[1], x - left : x - left + inside[0]] = pixels
         return white, position
 
+    def read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> np.ndarray:
+        """Read (height, width, 3) uint8 on white; `corner` is in pixels of the finest level, and `size` in those of `level`.
+
+        Raises:
+            SlideError: This part of the file cannot be decoded (state `unreadable`).
+        """
+        try:
+            return self._decoded(corner, level, size)
+        except Exception as error:
+            # After an error, OpenSlide answers every later call with the same error; only a new handle can read on.
+            self.handle.close()
+            self.handle = open_slide(self.path, self.mpp).handle
+            raise SlideError(
+                "unreadable", f"{self.path}: cannot be decoded ({reason_of(error)}); fetch the file again"
+            ) from error
+
     def _decoded(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> np.ndarray:
-        """Decode (height, width, 3) uint8 on white; `corner` is in pixels of level 0, and `size` in those of the level."""
-        if isinstance(self._handle, JpegReader):
-            pixels = self._handle.read_pixels(corner, level, size)
+        if isinstance(self.handle, JpegReader):
+            pixels = self.handle.read_pixels(corner, level, size)
             if pixels is not None:
                 return pixels
-        region = self._handle.read_region(corner, level, size)
+        region = self.handle.read_region(corner, level, size)
         if region.mode == "RGB" or region.getchannel("A").getextrema()[0] == 255:
             return np.asarray(region.convert("RGB"))
         white = Image.new("RGB", size, "white")

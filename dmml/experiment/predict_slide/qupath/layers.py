@@ -10,8 +10,15 @@ from numpy.typing import NDArray
 
 from dmml.evaluation.plots.style import SUBSPACE_COLOR
 from dmml.experiment.predict_slide.answer import Answer
-from dmml.experiment.predict_slide.maps import MIN_RANGE, PART_NAMES, STRONGEST, contribution_limit
+from dmml.experiment.predict_slide.maps import PART_NAMES
 from dmml.experiment.predict_slide.prototypes import NONE, Prototypes
+from dmml.slides.colour_scale import (
+    ATTENTION_MAP,
+    CONTRIBUTION_MAP,
+    attention_limit,
+    colour_table,
+    contribution_limit,
+)
 from dmml.slides.geojson.tile_layer import Category, TileLayer, cells_of
 from dmml.slides.tiling.grid import tile_um
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
@@ -112,7 +119,7 @@ def _style_of_contributions(values: NDArray[np.float64], names: tuple[str, str])
     end = contribution_limit(values) or 1.0
     category = np.where(np.abs(values) < MIN_SHARE * end, -1, np.where(values > 0, 0, 1))
     categories = (Category(names[0], _RAISES), Category(names[1], _LOWERS))
-    return _Style(_coloured((values / end + 1) / 2, "RdBu_r"), categories, category, "little effect")
+    return _Style(_coloured((values / end + 1) / 2, CONTRIBUTION_MAP), categories, category, "little effect")
 
 
 def _style_of_clusters(cluster: NDArray[np.int64]) -> _Style:
@@ -128,18 +135,16 @@ def _style_of_clusters(cluster: NDArray[np.int64]) -> _Style:
 
 def _style_of_attention(values: NDArray[np.float64]) -> _Style:
     """Colour tiles by their attention, averaged over the subspaces; those above the average tile are a class."""
-    end = max(float(np.percentile(values, STRONGEST)), MIN_RANGE)
+    end = attention_limit(values)
     category = np.where(values > 1, 0, -1)
     return _Style(
-        _coloured(values / end, "viridis"), (Category("attention", _YELLOW),), category, "below average attention"
+        _coloured(values / end, ATTENTION_MAP), (Category("attention", _YELLOW),), category, "below average attention"
     )
 
 
 def _coloured(scaled: NDArray[np.float64], cmap: str) -> NDArray[np.uint8]:
     """(N,) values, 0 to 1 → (N, 3) uint8; values beyond get the colours of the ends."""
-    from matplotlib import colormaps
-
-    table = (colormaps[cmap](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
+    table = colour_table(cmap)
     return np.asarray(table[np.rint(np.clip(scaled, 0, 1) * 255).astype(int)])
 
 
