@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> None:
         n, without = len(collection.slides), sum(slide.path is None for slide in collection.slides)
         print(f"{collection.title}: {n} slide{'' if n == 1 else 's'}")
         if without and not args.thumbnails:
-            which = "the slide was" if n == 1 else f"{without} of the slides were"
-            print(f"the file of {which} not found, so thumbnails are shown; name their folder with --slides")
+            files = "file of the slide was" if n == 1 else f"files of {without} slides were"
+            print(f"the {files} not found, so thumbnails are shown; name their folder with --slides")
         print(f"{server.url} (end with Ctrl-C)", flush=True)
         if not args.no_browser:
             import webbrowser

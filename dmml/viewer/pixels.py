@@ -33,7 +33,11 @@ class Pixels(Protocol):
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the finest level of the deep zoom image; that of a thumbnail is smaller than the frame."""
+        """(width, height) of the finest level of the deep zoom image, in its pixels."""
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """(width, height) of what the deep zoom image covers, in pixels of the frame."""
 
     def tile(self, level: int, column: int, row: int) -> Image.Image:
         """Return a tile of the deep zoom image; ValueError if there is none."""
@@ -59,6 +63,11 @@ class SlidePixels:
     def size(self) -> tuple[int, int]:
         """(width, height) of the finest level."""
         return self._zoom.level_dimensions[-1]
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """The same, which OpenSlide's rounding makes a pixel larger than the bounds of some slides."""
+        return self.size
 
     def tile(self, level: int, column: int, row: int) -> Image.Image:
         """Return a tile; ValueError if there is none, SlideError if it cannot be decoded."""
@@ -86,6 +95,11 @@ class PicturePixels:
     def size(self) -> tuple[int, int]:
         """(width, height) of the thumbnail."""
         return self._image.size
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """The whole frame, which has more pixels than a thumbnail."""
+        return self.frame.bounds.size
 
     def tile(self, level: int, column: int, row: int) -> Image.Image:
         """Return a tile; ValueError if there is none."""

@@ -93,11 +93,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(HTTPStatus.FORBIDDEN, b"only requests to the loopback address are answered", "text/plain")
         try:
             content, kind = respond(self.server.data, urlsplit(self.path).path)
-        except (LookupError, ValueError):
-            return self._send(HTTPStatus.NOT_FOUND, b"not found", "text/plain")
         except (SlideError, InputError) as error:
             _LOG.warning("%s", error)  # with its path, on the user's console alone
             return self._send(HTTPStatus.INTERNAL_SERVER_ERROR, b"cannot be read; see the console", "text/plain")
+        except (LookupError, ValueError):
+            return self._send(HTTPStatus.NOT_FOUND, b"not found", "text/plain")
         return self._send(HTTPStatus.OK, content, kind)
 
     do_HEAD = do_GET

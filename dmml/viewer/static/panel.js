@@ -83,7 +83,7 @@ export function fillRanking(section, slide, tiles, measurement, choose) {
     button.addEventListener("click", () => choose(i, rank));
     return make("li", {}, button);
   });
-  const n = Math.min(LISTED, order.length);
+  const n = Math.min(LISTED, Math.ceil(order.length / 2));
   byId("top").replaceChildren(...listed([...Array(n).keys()]));
   byId("bottom").replaceChildren(...listed([...Array(n).keys()].map((k) => order.length - 1 - k)));
 }

@@ -99,7 +99,8 @@ def test_two_slides_of_one_patient_are_one_bag(models, through_a_cohort, tmp_pat
     maps = {f"{kind}.png" for slide in ("histo_500x300", "twin") for kind in map_names(answer, f"_{slide}")}
     sheets = {f"{name}.png" for name in sheet_names(answer)}
     shapes = {"tiles_histo_500x300.geojson", "tiles_twin.geojson"}
-    assert names == maps | sheets | shapes | {"classes.png", "thumbnail.jpg", "prediction.json", "report.html"}
+    thumbnails = {"thumbnail_histo_500x300.jpg", "thumbnail_twin.jpg"}
+    assert names == maps | sheets | shapes | thumbnails | {"classes.png", "prediction.json", "report.html"}
 
 
 def test_the_folder_of_an_answer_is_complete(models, whole_slide):
