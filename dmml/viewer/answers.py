@@ -7,7 +7,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,8 @@ def slides_of_answer(folder: Path, files: SlideFiles | None) -> list[ViewedSlide
                 use,
                 slide,
                 None if files is None else _file_of(slide, files, command),
-                lambda index=index: answer.tile_sets[index],
-                lambda slide=slide: _thumbnail(folder / thumbnail_name(slide["slide_id"], len(record["slides"])), slide),
+                partial(answer.of_slide, index),
+                partial(_thumbnail, folder / thumbnail_name(name, len(record["slides"])), slide),
             )
         )
     return slides
@@ -105,8 +105,12 @@ class _AnswerTiles:
         for slide in self._slides:
             self._path(slide)
 
+    def of_slide(self, index: int) -> list[TileSet]:
+        """Read the tiles of a slide."""
+        return self._tile_sets[index]
+
     @cached_property
-    def tile_sets(self) -> list[list[TileSet]]:
+    def _tile_sets(self) -> list[list[TileSet]]:
         """The tiles of each slide, the coarsest magnification first."""
         tiles = [list(_read_tiles(self._path(slide))) for slide in self._slides]
         scales: dict[tuple[int, str], list[float]] = {}

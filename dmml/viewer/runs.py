@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ def _slides_of_test(arrays: Mapping[str, NDArray], cohort: str, files: SlideFile
                 "",
                 slide.get("file") or {},
                 None if files is None else files.find(name, slide.get("file") or {}),
-                lambda index=index, slide=slide: _tile_sets(arrays, index, slide, totals),
-                lambda index=index, slide=slide: _thumbnail(arrays, index, slide),
+                partial(_tile_sets, arrays, index, slide, totals),
+                partial(_thumbnail, arrays, index, slide),
             )
         )
     return slides

@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: ANN401 - the signature of http.server
+    def log_message(self, format: str, *args: Any) -> None:
         """Log a request at the level of details."""
         _LOG.debug(format, *args)
 

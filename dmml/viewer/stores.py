@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ def slides_of_store(path: str, files: SlideFiles | None) -> list[ViewedSlide]:
     """
     store = FeatureStore(path)
     if store.holds_vectors:
-        raise InputError(f"{path}: holds vectors of whole slides, which have no place on a slide; view a store of tiles")
+        raise InputError(
+            f"{path}: holds vectors of whole slides, which have no place on a slide; view a store of tiles"
+        )
     slides = []
     for name in store.slides():
         attributes = store.slide_attributes(name)
@@ -38,8 +41,8 @@ def slides_of_store(path: str, files: SlideFiles | None) -> list[ViewedSlide]:
                 "",
                 attributes,
                 None if files is None else files.find(name, attributes),
-                lambda name=name, attributes=attributes: _tile_sets(store, name, attributes),
-                lambda name=name, attributes=attributes: _thumbnail(store, name, attributes),
+                partial(_tile_sets, store, name, attributes),
+                partial(_thumbnail, store, name, attributes),
             )
         )
     if not slides:

@@ -50,7 +50,11 @@ def write_run(folder, layout, with_file=True):
     test = folder / "test" / "held_out"
     test.mkdir(parents=True)
     (test / "predictions.csv").write_text("patient_id,risk\nP1,0.5\n")
-    scale = {"slide_id": "s17", "thumbnail_mpp": layout.attributes["thumbnail_mpp"], "tile_um": {"10": 224.0, "20": 112.0}}
+    scale = {
+        "slide_id": "s17",
+        "thumbnail_mpp": layout.attributes["thumbnail_mpp"],
+        "tile_um": {"10": 224.0, "20": 112.0},
+    }
     meta = {"patient_id": "P1", "verdict": "right: 100 % of 3 pairs in order", "deep_share": 0.5, **scale}
     if with_file:
         meta["file"] = layout.attributes
