@@ -1,5 +1,8 @@
 """The viewer's page in a real browser: tiles lie where they are on the slide, by keyboard, mouse and touch."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from browser import box_of, chromium, opened, picture_of
@@ -46,8 +49,7 @@ def purple_box(page):
 
 def press_m(page, magnification):
     page.keyboard.press("m")
-    label = "document.querySelector('#magnifications input:checked + span').innerText"
-    page.wait_for_function(f"{label}.startsWith('{magnification}×')")
+    page.locator("#magnifications input:checked + span").filter(has_text=f"{magnification}×").wait_for()
     page.wait_for_load_state("networkidle")
 
 
@@ -160,7 +162,6 @@ def test_touch_reads_a_tile_and_pinches(browser, server):
     with opened(browser, server.url, 390, 844, has_touch=True, is_mobile=True) as page:
         left, top, right, bottom = purple_box(page).tolist()
         page.touchscreen.tap((left + right) / 2, (top + bottom) / 2)
-        page.wait_for_function("document.querySelector('#tile .name') !== null")
         assert page.locator("#tile .name").inner_text() == NAME
         page.locator("#top button").first.tap()
         page.locator("#zoom-out").tap()
@@ -192,3 +193,20 @@ def test_the_focus_is_visible(browser, server):
             style = page.evaluate("getComputedStyle(document.activeElement).outline")
             assert "3px" in style
         picture_of(page)
+
+
+def test_slides_are_chosen_from_a_list_however_fast(browser, answer, tmp_path):
+    for name in "abc":
+        shutil.copytree(answer, tmp_path / "answers" / name)
+    record = json.loads((answer / "prediction.json").read_text())
+    (tmp_path / "answers" / "b" / "prediction.json").write_text(json.dumps(record | {"answer": ["Another answer"]}))
+    with serving(tmp_path / "answers") as server, opened(browser, server.url) as page:
+        assert page.locator("#slides option").count() == 3
+        page.keyboard.press("n")
+        for index in (2, 0, 1):
+            page.locator("#slides").select_option(str(index))
+        page.wait_for_selector("#lines :text('Another answer')")
+        page.wait_for_selector("body[data-state=ready]")
+        assert page.url.endswith("#2")
+        assert "Click or tap" in page.locator("#tile").inner_text()
+        purple_box(page)

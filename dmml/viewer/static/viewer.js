@@ -9,6 +9,7 @@ const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const state = { collection: null, index: 0, slide: null, tiles: null, layer: 0, opacity: 60, selected: -1, rank: -1 };
 let viewer = null;
 let overlay = null;
+let requests = 0; // slides and magnifications that the user has chosen so far
 
 async function start() {
   state.collection = await fetchJson("slides.json");
@@ -16,16 +17,16 @@ async function start() {
   document.title = `${state.collection.title} – dmml view`;
   const options = state.collection.slides.map(({ name, group }, i) => make("option", { value: String(i), textContent: group ? `${group}: ${name}` : name }));
   byId("slides").append(...options);
-  byId("slides").addEventListener("change", (event) => openSlide(Number(event.target.value)));
+  byId("slides").addEventListener("change", (event) => openSlide(Number(event.target.value)).catch(fail));
   byId("opacity").addEventListener("input", (event) => setOpacity(Number(event.target.value)));
   byId("zoom-in").addEventListener("click", () => zoom(2));
   byId("zoom-out").addEventListener("click", () => zoom(0.5));
   byId("whole").addEventListener("click", whole);
   byId("show-help").addEventListener("click", help);
-  document.addEventListener("pointerdown", () => document.body.classList.remove("keyboard"));
-  listenToKeys({ pan, zoom, whole, help, toggle, step, readCentre, layer: chooseLayer, magnification: nextMagnification, opacity: (by) => setOpacity(state.opacity + by) });
   const wanted = Number(location.hash.slice(1)) - 1;
   await openSlide(wanted in state.collection.slides ? wanted : 0);
+  document.addEventListener("pointerdown", () => document.body.classList.remove("keyboard"));
+  listenToKeys({ pan, zoom, whole, help, toggle, step, readCentre, layer: chooseLayer, magnification: nextMagnification, opacity: (by) => setOpacity(state.opacity + by) });
 }
 
 async function fetchJson(address) {
@@ -34,10 +35,14 @@ async function fetchJson(address) {
   return response.json();
 }
 
+/** Open a slide. While it loads, the user may choose another: then what arrives late is not shown. */
 async function openSlide(index) {
   document.body.dataset.state = "loading";
+  const request = ++requests;
   const slide = await fetchJson(`slides/${index}.json`);
+  if (request !== requests) return;
   Object.assign(state, { index, slide, tiles: null, selected: -1, rank: -1 });
+  overlay?.show(null, null);
   byId("slides").value = String(index);
   history.replaceState(null, "", `#${index + 1}`);
   showNote(slide.note);
@@ -45,9 +50,10 @@ async function openSlide(index) {
   byId("use").textContent = slide.use;
   byId("use").hidden = !slide.use;
   await openPicture();
+  if (request !== requests) return;
   overlay = new Overlay(viewer, byId("overlay"), slide, slide.picture.height / slide.picture.width);
   await chooseMagnification(slide.magnifications.length - 1);
-  document.body.dataset.state = "ready";
+  if (state.slide === slide) document.body.dataset.state = "ready";
 }
 
 /** Open the slide's pixels, and wait until OpenSeadragon knows their size. */
@@ -113,23 +119,28 @@ function layersOf(tiles) {
 
 async function chooseMagnification(k) {
   const { magnifications } = state.slide;
-  const labels = magnifications.map(({ magnification, n }) => `${magnification}× (${n.toLocaleString("en")} tiles)`);
-  fillRadios(byId("magnifications"), "magnification", labels, k, false, chooseMagnification);
   if (!magnifications.length) return;
   const name = state.tiles && layersOf(state.tiles)[state.layer]?.name;
-  state.tiles = await loadTiles(state.index, magnifications[k]);
+  const request = ++requests;
+  const tiles = await loadTiles(state.index, magnifications[k]);
+  if (request !== requests) return;
+  state.tiles = tiles;
+  const labels = magnifications.map(({ magnification, n }) => `${magnification}× (${n.toLocaleString("en")} tiles)`);
+  fillRadios(byId("magnifications"), "magnification", labels, k, false, chooseMagnification);
   const layers = layersOf(state.tiles);
   select(-1);
   chooseLayer(Math.max(0, layers.findIndex((layer) => layer.name === name)));
 }
 
 function nextMagnification() {
+  if (!state.tiles) return;
   const { magnifications } = state.slide;
-  const k = magnifications.findIndex(({ magnification }) => magnification === state.tiles?.magnification);
+  const k = magnifications.findIndex(({ magnification }) => magnification === state.tiles.magnification);
   if (magnifications.length > 1) chooseMagnification((k + 1) % magnifications.length);
 }
 
 function chooseLayer(k) {
+  if (!state.tiles) return;
   const layers = layersOf(state.tiles);
   if (!(k in layers)) return;
   Object.assign(state, { layer: k, rank: -1 });
@@ -171,6 +182,7 @@ function setOpacity(percent) {
   state.opacity = Math.min(100, Math.max(0, percent));
   byId("opacity").value = String(state.opacity);
   byId("opacity-value").textContent = `${state.opacity} %`;
+  if (!overlay) return;
   overlay.opacity = state.opacity / 100;
   overlay.draw();
 }
@@ -198,7 +210,7 @@ function select(i) {
 
 function hover(event) {
   const readout = byId("readout");
-  const onSlide = event.pointerType === "mouse" && event.target.closest("#slide");
+  const onSlide = state.tiles && event.pointerType === "mouse" && event.target.closest("#slide");
   const bounds = byId("stage").getBoundingClientRect();
   const i = onSlide && overlay ? tileAt({ x: event.clientX - bounds.left, y: event.clientY - bounds.top }) : -1;
   readout.hidden = i < 0;
@@ -261,7 +273,9 @@ function showNote(text) {
   byId("note").hidden = !text;
 }
 
-start().catch((error) => {
-  showNote(`This page cannot be shown: ${error.message}.`);
+function fail(error) {
+  showNote(`This cannot be shown: ${error.message}.`);
   document.body.dataset.state = "failed";
-});
+}
+
+start().catch(fail);
