@@ -11,6 +11,7 @@ import torch
 from html_page import Page
 
 from dmml.__main__ import main
+from dmml.store import FeatureStore
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +33,11 @@ def test_the_report_shows_what_each_tile_contributes(journey, tmp_path, name, sh
         arrays = {key: file[key] for key in file.files}
     meta = json.loads(str(arrays["meta"]))
     assert meta
+    store = FeatureStore(journey.root / "held_out" / "features.zarr")
+    for fact in meta:  # by this, the viewer recognises the slide's file
+        attributes = store.slide_attributes(fact["slide_id"])
+        assert fact["file"].items() <= attributes.items()
+        assert fact["file"]["source"] == attributes["source"]
     for i in range(len(meta)):
         for m in (10, 20):
             assert arrays[f"contribution_{i}_{m}"].shape == (len(arrays[f"position_{i}_{m}"]),)
