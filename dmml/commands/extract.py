@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmml.commands.renamed_options import reject_old_name
+from dmml.commands.config.renamed_options import reject_old_name
 
 if TYPE_CHECKING:
     from dmml.slides.extraction.estimate import Estimate
