@@ -63,6 +63,7 @@ def slides_of_answer(folder: Path, files: SlideFiles | None) -> list[ViewedSlide
                 None if files is None else _file_of(slide, files, command),
                 partial(answer.of_slide, index),
                 partial(_thumbnail, folder / thumbnail_name(name, len(record["slides"])), slide),
+                record.get("limits", {}).get("warnings", ()),
             )
         )
     return slides

@@ -67,6 +67,7 @@ class PageData:
         return {
             "name": slide.name,
             "lines": list(slide.lines),
+            "warnings": list(slide.warnings),
             "use": slide.use,
             "note": note,
             "width": pixels.extent[0],

@@ -36,6 +36,7 @@ class ViewedSlide:
         path: The slide's file; None if it is not available.
         read_tiles: Reads the tiles, one set for each magnification, the coarsest first.
         read_thumbnail: Reads the thumbnail; None if there is none.
+        warnings: Why the answer may not hold for the slide, in sentences.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ViewedSlide:
     path: Path | None
     read_tiles: Callable[[], list[TileSet]]
     read_thumbnail: Callable[[], Picture | None]
+    warnings: Sequence[str] = ()
 
     def frame(self, thumbnail: Picture | None, tiles: Sequence[TileSet]) -> SlideFrame:
         """Return the image in which tiles are placed when the slide's file is not available.

@@ -210,3 +210,16 @@ def test_slides_are_chosen_from_a_list_however_fast(browser, answer, tmp_path):
         assert page.url.endswith("#2")
         assert "Click or tap" in page.locator("#tile").inner_text()
         purple_box(page)
+
+
+def test_warnings_of_an_answer_stand_above_it(browser, server, answer, tmp_path):
+    with opened(browser, server.url) as page:
+        assert not page.locator("#warnings").is_visible()
+    warned = shutil.copytree(answer, tmp_path / "s17")
+    record = json.loads((warned / "prediction.json").read_text())
+    record["limits"] = {"warnings": ["The slide is unlike the training slides."]}
+    (warned / "prediction.json").write_text(json.dumps(record))
+    with serving(warned) as other, opened(browser, other.url) as page:
+        warning, lines = page.locator("#warnings"), page.locator("#lines")
+        assert warning.inner_text().strip() == "The slide is unlike the training slides."
+        assert warning.bounding_box()["y"] < lines.bounding_box()["y"]

@@ -46,6 +46,8 @@ async function openSlide(index) {
   byId("slides").value = String(index);
   history.replaceState(null, "", `#${index + 1}`);
   showNote(slide.note);
+  byId("warnings").replaceChildren(...slide.warnings.map((textContent) => make("p", { textContent })));
+  byId("warnings").hidden = !slide.warnings.length;
   byId("lines").replaceChildren(...slide.lines.map((textContent) => make("p", { textContent })));
   byId("use").textContent = slide.use;
   byId("use").hidden = !slide.use;
