@@ -37,7 +37,7 @@ from dmml.experiment.crossval.fit import TASK_LOSS_ONLY
 from dmml.experiment.limits.cohort_slides import training_slide_limits
 from dmml.experiment.limits.inner_validation import conformal_calibration
 from dmml.experiment.load_model import load_model
-from dmml.experiment.predict_slide.predict_slide import _batch
+from dmml.experiment.predict_slide.encoding.patient_batch import patient_batch
 from dmml.experiment.training_reference import add_to_fitted, load_weights
 from dmml.networks.packing import pack
 from dmml.simulate import truth
@@ -120,7 +120,7 @@ def promises(checkpoint: str, store: FeatureStore, patients: list[Patient]) -> l
     for patient in patients:
         slides = {s: {m: store.read(s, m) for m in model.magnifications} for s in patient.slides}
         with torch.inference_mode():
-            logits = model(_batch(patient.patient_id, slides, model.magnifications)).logits
+            logits = model(patient_batch(patient.patient_id, slides, model.magnifications)).logits
         each.append(conformal.promise(calibration, logits, model.fitted.get("censoring")))
     return each
 

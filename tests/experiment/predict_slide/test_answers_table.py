@@ -63,7 +63,7 @@ def test_a_later_call_extends_the_table_and_replaces_only_its_own_answers(tmp_pa
     first = AnswersTable(tmp_path)
     for name in ("a", "b"):
         first.add(finish(tmp_path, name, record_of(1.0)), record_of(1.0))
-    classes = record_of(0.0, prediction={"prob_G2": 0.25, "prob_G3": 0.75}, warnings=["little tissue"])
+    classes = record_of(0.0, prediction={"prob_G2": 0.25, "prob_G3": 0.75}, limits={"warnings": ["little tissue"]})
     AnswersTable(tmp_path).add(finish(tmp_path, "c", classes), classes)
     AnswersTable(tmp_path).add(tmp_path / "b", record_of(5.0))
     rows = rows_in(tmp_path)
@@ -109,7 +109,7 @@ def test_a_file_that_is_no_table_of_answers_is_refused_and_kept(tmp_path):
 def test_the_command_lists_what_it_predicted_even_if_a_later_slide_fails(models, tmp_path, monkeypatch):
     import dmml.experiment.predict_slide.predict_slide as predicting
 
-    write, calls = predicting._write, []
+    write, calls = predicting.write_answer, []
 
     def fail_at_the_second(*arguments):
         calls.append(arguments)
@@ -121,7 +121,7 @@ def test_the_command_lists_what_it_predicted_even_if_a_later_slide_fails(models,
     slides.mkdir()
     for name in ("one", "two"):
         os.link(models.plain, slides / f"{name}.jpg")
-    monkeypatch.setattr(predicting, "_write", fail_at_the_second)
+    monkeypatch.setattr(predicting, "write_answer", fail_at_the_second)
     argv = [
         "predict-slide",
         str(slides),

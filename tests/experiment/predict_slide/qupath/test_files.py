@@ -89,7 +89,7 @@ def test_nothing_of_the_metadata_is_exported(scn, exported):
     assert set(macro) == {200}
     names = {"tiles.geojson", "regions.geojson", "heatmap_10x.ome.tif", "heatmap_20x.ome.tif"}
     assert names == {path.name for path in exported.iterdir() if path.suffix in (".geojson", ".tif")}
-    secrets = [PATIENT, "JANE", DATE, "2011", "SCN400", "s17", str(scn), str(scn.parent)]
+    secrets = [PATIENT, "JANE", DATE, "2011-05-04", "SCN400", "s17", str(scn), str(scn.parent)]
     for name in names:
         content = (exported / name).read_bytes()
         text = content.decode("latin-1")
