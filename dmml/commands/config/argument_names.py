@@ -1,4 +1,4 @@
-"""Names of the arguments of a class, read from its source: importing torch and Lightning to ask them takes seconds."""
+"""The arguments of a class, read from its source: importing torch and Lightning to ask for them takes seconds."""
 
 from __future__ import annotations
 
@@ -21,11 +21,54 @@ def argument_names(path: str) -> set[str]:
         The names; empty if the source does not tell, such as for a class that inherits from another library's.
     """
     module, _, name = path.rpartition(".")
-    return _arguments(module, name) or set()
+    return set(_arguments(module, name) or ())
 
 
-def _arguments(module: str, name: str) -> set[str] | None:
-    """Return the names of a class's arguments; None if they are not known."""
+def number_arguments(path: str) -> dict[str, frozenset[str]]:
+    """Return the arguments of a class that take numbers alone, without importing its module.
+
+    Args:
+        path: `module.Class`.
+
+    Returns:
+        {name: kinds among "int", "float", "bool" and "None"}; see `argument_names` for what is not known.
+    """
+    module, _, name = path.rpartition(".")
+    arguments = _arguments(module, name) or {}
+    return {name: kinds for name, annotation in arguments.items() if (kinds := number_kinds(annotation))}
+
+
+def number_kinds(annotation: ast.expr | None) -> frozenset[str]:
+    """Return the kinds of number of an annotation such as `int | None`; empty if it allows anything else.
+
+    Args:
+        annotation: The annotation; None if there is none.
+    """
+    kinds = set(_kinds(annotation))
+    return frozenset(kinds) if kinds <= {"int", "float", "bool", "None"} and kinds != {"None"} else frozenset()
+
+
+def _kinds(annotation: ast.expr | None) -> Iterator[str]:
+    """Yield the alternatives of an annotation; an empty text stands for anything but a plain name."""
+    if isinstance(annotation, ast.Name):
+        yield annotation.id
+    elif isinstance(annotation, ast.Constant) and annotation.value is None:
+        yield "None"
+    elif isinstance(annotation, ast.BinOp):
+        yield from (*_kinds(annotation.left), *_kinds(annotation.right))
+    elif isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name):
+        inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+        if annotation.value.id in ("Optional", "Union"):
+            yield from (kind for each in inner for kind in _kinds(each))
+            yield from ("None",) if annotation.value.id == "Optional" else ()
+        else:
+            yield ""
+    else:
+        yield ""
+
+
+def _arguments(module: str, name: str) -> dict[str, ast.expr | None] | None:
+    """Return {name: annotation} of a class's arguments; None if they are not known."""
     tree = _source(module)
     if tree is None:
         return None
@@ -36,16 +79,18 @@ def _arguments(module: str, name: str) -> set[str] | None:
     init = next(
         (node for node in definition.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"), None
     )
-    names = set() if init is None else {argument.arg for argument in _named(init)} - {"self"}
+    arguments = {} if init is None else {each.arg: each.annotation for each in _named(init) if each.arg != "self"}
     if init is not None and init.args.kwarg is None:
-        return names
+        return arguments
     of_bases = [
         _arguments(_imports(tree).get(base.id, module), base.id) if isinstance(base, ast.Name) else None
         for base in definition.bases
     ]
     if not of_bases or any(each is None for each in of_bases):
         return None
-    return names.union(*filter(None, of_bases))
+    for of_base in reversed(of_bases):
+        arguments = (of_base or {}) | arguments
+    return arguments
 
 
 def _named(function: ast.FunctionDef) -> list[ast.arg]:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
 from dmml.class_paths import check_not_renamed
-from dmml.commands.config.argument_names import argument_names
+from dmml.commands.config.argument_names import argument_names, number_arguments, number_kinds
 from dmml.data.data_config import DataConfig
 from dmml.errors import InputError
 from dmml.experiment.fit_defaults import SHORT_NAMES
 
 TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
 DATA_ARGUMENTS = [field.name for field in fields(DataConfig)]
+_DATA_NUMBERS = {field.name: number_kinds(ast.parse(str(field.type), mode="eval").body) for field in fields(DataConfig)}
 _MAX_LENGTH = 300
 _NOISE = re.compile(
     r"([Pp]arser key|Does not validate|Subtypes:|Errors:|Given value|Problem with given class_path|Expected a <class 'NoneType'>)"
@@ -56,26 +58,29 @@ def check_class_names(section: object, where: str = "") -> None:
 
 
 def check_arguments(section: object, where: str = "") -> None:
-    """Refuse an unknown argument of one of dmml's classes or of the Trainer, without importing any of them.
+    """Refuse arguments that one of dmml's classes or the Trainer does not take, without importing any of them.
 
     Args:
         section: A config, or a part of it.
         where: Key of the part.
 
     Raises:
-        InputError: An argument is unknown; the message suggests the nearest valid one.
+        InputError: An argument is unknown, or is no number although only numbers are allowed.
     """
     if not where and isinstance(section, dict) and isinstance(section.get("trainer"), dict):
         names = argument_names(TRAINER)
         for key in section["trainer"]:
             if names and str(key).removesuffix("+") not in names:  # `callbacks+` appends to a list
                 raise InputError(f"config: there is no option {f'trainer.{key}'!r}{_nearest(str(key), names)}")
+        _check_numbers(section["trainer"], number_arguments(TRAINER), "trainer")
     if isinstance(section, dict):
         kind, arguments = _own_class(section.get("class_path")), section.get("init_args")
         names = argument_names(kind) if kind and isinstance(arguments, dict) else set()
         for key in arguments if isinstance(arguments, dict) else ():
             if names and str(key).removesuffix("+") not in names:
                 raise InputError(f"config, {where}: {_short(kind)} takes no {key!r}{_nearest(str(key), names)}")
+        if kind and isinstance(arguments, dict):
+            _check_numbers(arguments, number_arguments(kind), where)
     parts = section.items() if isinstance(section, dict) else enumerate(section) if isinstance(section, list) else ()
     for key, value in parts:
         check_arguments(value, f"{where}.{key}".removeprefix(".").replace(".init_args", ""))
@@ -89,16 +94,48 @@ def _own_class(name: object) -> str:
 
 
 def check_data_arguments(section: dict[str, Any], where: str = "data") -> None:
-    """Refuse an unknown argument in a data section, without importing the data module.
+    """Refuse arguments of a data section that the data module does not take, without importing it.
 
     Raises:
-        InputError: An argument is unknown; the message suggests the nearest valid one.
+        InputError: An argument is unknown, or is no number although only numbers are allowed.
     """
     for key in section:
         if key not in DATA_ARGUMENTS:
             raise InputError(f"{where}: MultimodalDataModule takes no {key!r}{_nearest(str(key), DATA_ARGUMENTS)}")
+    _check_numbers(section, _DATA_NUMBERS, where)
     for number, other in enumerate(section.get("also") or [], start=1):
         check_data_arguments(other, f"data[{number}]")
+
+
+def _check_numbers(arguments: Mapping[Any, object], kinds_of: Mapping[str, frozenset[str]], where: str) -> None:
+    for key, value in arguments.items():
+        kinds = kinds_of.get(str(key)) or frozenset()
+        if kinds and not _may_be_number(value, kinds):
+            expected = " or ".join(sorted(kinds - {"None"}))
+            raise InputError(f"config, {where}.{key}: {_cut(str(value), 80)} is no {expected}; correct the value")
+
+
+def _may_be_number(value: object, kinds: frozenset[str]) -> bool:
+    """Whether a value may be what an argument takes; what is not certain is left to the parser."""
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return "${" in value or value.strip().lower() in (
+                "true",
+                "false",
+                "yes",
+                "no",
+                "on",
+                "off",
+                "null",
+                "none",
+                "",
+            )
+        return True
+    if isinstance(value, float):
+        return value.is_integer() or "float" in kinds
+    return not isinstance(value, list | dict)
 
 
 def in_one_line(message: str) -> str:
