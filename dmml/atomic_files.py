@@ -1,9 +1,11 @@
-"""Files that exist completely or not at all, whatever interrupts their writing. Uses the standard library only."""
+"""Files and folders that exist completely or not at all, whatever interrupts their writing. Uses the standard library only."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +37,31 @@ def atomic_write(path: str | Path, durable: bool = False) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill, and let it take the place of `path` if the block ends without an error.
+
+    The temporary folder lies beside `path` and is hidden by a leading dot.
+
+    Args:
+        path: The folder to write. An existing one stays as it is until the new one is complete.
+
+    Yields:
+        Path of the temporary folder. It is removed if the block raises.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str, newline: str | None = None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dmml._version import __version__
-from dmml.atomic_files import write_json
+from dmml.atomic_files import atomic_folder, write_json
 from dmml.errors import InputError, reason_of
 from dmml.experiment.export.card.model_card import model_card
 from dmml.experiment.export.card.model_record import ModelRecord, read_model_record
@@ -188,21 +187,13 @@ def _write(
     agreements: Sequence[Agreement],
 ) -> None:
     """Write the folder completely or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with atomic_folder(out) as partial:
         for name, content in files.items():
             (partial / name).write_bytes(content)
         shutil.copyfile(Path(__file__).with_name(RUNNER), partial / RUNNER)
         (partial / CARD).write_text(model_card(record, interface, agreements), encoding="utf-8")
         (partial / TRIPOD).write_text(tripod_table(record), encoding="utf-8")
         write_json(partial / RECORD, _record(model, interface, agreements))
-        partial.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        partial.replace(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _record(model: CheckpointModel, interface: Interface, agreements: Sequence[Agreement]) -> dict[str, Any]:

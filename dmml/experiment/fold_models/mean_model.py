@@ -1,4 +1,4 @@
-"""Several models of the same kind as one network, whose output is the mean of theirs."""
+"""Several models of the same kind as one network, whose output is the mean of their outputs."""
 
 from __future__ import annotations
 

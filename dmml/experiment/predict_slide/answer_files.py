@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dmml._version import __version__
-from dmml.atomic_files import write_json
+from dmml.atomic_files import atomic_folder, write_json
 from dmml.experiment.fold_models.load import identity_of
 from dmml.experiment.load_model import CheckpointModel
 from dmml.experiment.predict_slide import text
@@ -103,17 +101,8 @@ def write_answer(result: PatientResult, record: dict[str, Any], qupath: QuPathFi
         record: Content of `prediction.json`.
         qupath: Which files for QuPath are written besides the tiles.
     """
-    folder = result.case.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial_folder = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        _write_files(partial_folder, result, record, qupath)
-        partial_folder.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial_folder.replace(folder)
-    finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)
+    with atomic_folder(result.case.folder) as folder:
+        _write_files(folder, result, record, qupath)
 
 
 def _write_files(folder: Path, result: PatientResult, record: dict[str, Any], qupath: QuPathFiles) -> None:
