@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format results clean
+.PHONY: help install demo test test-fast lint format docs package results clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,17 +30,21 @@ test-fast: install ## the tests that take milliseconds (about three minutes on t
 	@$(PYTEST) -m "not slow"
 
 lint: install ## style, names and types
-	@$(BIN)/ruff check dmml tests benchmarks
-	@$(BIN)/ruff format --check dmml tests benchmarks
+	@$(BIN)/ruff check dmml tests benchmarks docs
+	@$(BIN)/ruff format --check dmml tests benchmarks docs
 	@$(BIN)/mypy
 
 format: install ## put the code into the project's format
-	@$(BIN)/ruff format dmml tests benchmarks
-	@$(BIN)/ruff check --fix --select I dmml tests benchmarks
+	@$(BIN)/ruff format dmml tests benchmarks docs
+	@$(BIN)/ruff check --fix --select I dmml tests benchmarks docs
+
+docs: install ## build the documentation into site/, readable without a server; every link must resolve
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open site/index.html"
 
 results: install ## measure again what stands in docs/results, but for kills and real patients (about five hours)
 	@for script in model_speed rare_signal aggregation prototype_maps ablation simulated_features bootstrap_coverage limits encoding_budget precision training_throughput encoder_backends explanations extraction extraction_backends feature_reading stain_normalization; do \
 		$(BIN)/python benchmarks/$$script.py --out docs/results || exit 1; done
 
 clean: ## remove the demo's data and runs, and caches
-	rm -rf demo runs .pytest_cache .ruff_cache build *.egg-info
+	rm -rf demo runs site dist .pytest_cache .ruff_cache build *.egg-info

@@ -164,7 +164,9 @@ def class_names(predictions: pd.DataFrame, context: Mapping[str, Any]) -> list[s
     columns = [name.removeprefix("prob_") for name in predictions if name.startswith("prob_")]
     classes = [str(name) for name in context.get("classes") or columns]
     if set(classes) != set(columns):
-        raise InputError(f"context.json names the classes {classes}, predictions.csv has columns for {columns}")
+        raise InputError(
+            f"context.json names the classes {classes}, predictions.csv has columns for {columns}; run `dmml test` again"
+        )
     return classes
 
 
@@ -182,7 +184,7 @@ def known_labels(predictions: pd.DataFrame, classes: list[str]) -> tuple[NDArray
         row = unexpected.iloc[0]
         raise InputError(
             f"patient {row['patient_id']} has the label {row['label']!r}, which is none of the model's classes "
-            f"({', '.join(classes)})"
+            f"({', '.join(classes)}); correct the label, or leave it empty"
         )
     label = labelled["label"].astype(str).map({name: index for index, name in enumerate(classes)}).to_numpy(int)
     return label, labelled[[f"prob_{name}" for name in classes]].to_numpy(float)

@@ -187,7 +187,7 @@ def stain_normalization_of(model: CheckpointModel) -> StainNormalization | None:
         library = library_of(str(identity["method"]))
     except InputError as error:
         raise InputError(
-            f"{model.path}: the model was trained on tiles {describe_stains(model.encoder)} ({error})"
+            f"{model.path}: the model was trained on tiles {describe_stains(model.encoder)}; {error}"
         ) from error
     if library != identity["library"]:
         _LOG.warning(

@@ -76,7 +76,7 @@ class FittedNetwork(nn.Module):
         network = cls(**arguments, task=imported(hparams["task"])())
         network._build_if_possible()
         if not network._is_built:
-            raise InputError("the checkpoint does not state the dimensions of its network")
+            raise InputError("the checkpoint does not state the dimensions of its network; fit the model again")
         network.load_state_dict(checkpoint["state_dict"])
         return network
 

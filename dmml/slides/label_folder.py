@@ -51,7 +51,10 @@ class LabelFolder:
             labels = np.asarray(picture)
         if labels.ndim != 2 or (unknown := set(np.unique(labels).tolist()) - set(self.names)):
             content = f"values {sorted(unknown)}" if labels.ndim == 2 else f"{labels.shape[2]} channels"
-            raise InputError(f"{path}: holds {content}, but {KEY} names the values {sorted(self.names)} of one channel")
+            raise InputError(
+                f"{path}: holds {content}, but {KEY} names the values {sorted(self.names)} of one channel; "
+                "name every value, or write the image again"
+            )
         return labels
 
     def regions(self, slide_id: str, position: np.ndarray, tile_um: float) -> list[str]:

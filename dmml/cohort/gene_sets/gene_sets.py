@@ -152,7 +152,7 @@ def _lines(path: Path) -> list[str]:
         with open_text(path) as text:
             lines = text.read().splitlines()
     except InputError as error:
-        raise InputError(f"{error} (gene sets are GMT, CSV, or a list with one gene per line)") from error
+        raise InputError(f"{error}; gene sets must be GMT, CSV, or a list with one gene per line") from error
     return [line.strip("\r\n") for line in lines if line.strip() and not line.startswith("#")]
 
 

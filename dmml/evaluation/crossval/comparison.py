@@ -104,7 +104,10 @@ def _compare(a: CrossvalResult, b: CrossvalResult, model_a: str, model_b: str) -
     ids = [set(table["patient_id"]) for table in tables]
     common = sorted(ids[0] & ids[1])
     if not common:
-        raise InputError(f"{a.folder} and {b.folder} have no patient with a known outcome in common")
+        raise InputError(
+            f"{a.folder} and {b.folder} have no patient with a known outcome in common; compare "
+            "cross-validations of the same cohort"
+        )
     repeats = set(tables[0]["repeat"]) & set(tables[1]["repeat"])
     tables = [t[t["patient_id"].isin(common) & t["repeat"].isin(repeats)] for t in tables]
     _check_folds(a, b, *tables)

@@ -64,7 +64,9 @@ class UserPlot:
                 if isinstance(plot, Plot):
                     plot.figure.draw_without_rendering()
         except Exception as error:
-            raise InputError(f"--plot {self.name}: failed on {results.cohort} ({_described(error)})") from error
+            raise InputError(
+                f"--plot {self.name}: failed on {results.cohort} ({_described(error)}); correct the function"
+            ) from error
         if plot is None:
             return None
         if not isinstance(plot, Plot):
@@ -91,14 +93,18 @@ def load_user_plot(name: str) -> UserPlot:
         loaded = getattr(import_module(module), function)
     except ModuleNotFoundError as error:
         if error.name != module:
-            raise InputError(f"--plot {name}: {module} cannot be imported ({_described(error)})") from error
+            raise InputError(
+                f"--plot {name}: {module} cannot be imported ({_described(error)}); correct it first"
+            ) from error
         raise InputError(
             f"--plot {name}: there is no module {module}; put {module}.py into the working directory, {Path.cwd()}"
         ) from None
     except Exception as error:
         if isinstance(error, AttributeError) and error.name == function:
-            raise InputError(f"--plot {name}: {module} has no function {function}") from None
-        raise InputError(f"--plot {name}: {module} cannot be imported ({_described(error)})") from error
+            raise InputError(f"--plot {name}: {module} has no function {function}; name one that it defines") from None
+        raise InputError(
+            f"--plot {name}: {module} cannot be imported ({_described(error)}); correct it first"
+        ) from error
     if not callable(loaded):
         raise InputError(f"--plot {name}: {function} of {module} is not a function")
     return UserPlot(name, loaded)

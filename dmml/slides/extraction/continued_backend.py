@@ -48,7 +48,9 @@ def check_continued_backend(store: FeatureStore, encoder: Encoder, options: Extr
     try:
         former = load_encoder(options.encoder, options.weights, "cpu", options.precision, backend=stored)
     except InputError as error:
-        raise InputError(f"{change}, but {stored} cannot be run for a comparison ({error})") from error
+        raise InputError(
+            f"{change}, but {stored} cannot be run for a comparison ({error}); give another --out"
+        ) from error
     tiles = probe_tiles()
     features, reference = encoder(tiles), former(tiles)
     agreement = compare(features, reference)

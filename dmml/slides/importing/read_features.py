@@ -75,7 +75,11 @@ def _read_coordinates(path: Path, coordinates: Path | None) -> tuple[np.ndarray,
     arrays, attributes = _read_hdf5(coordinates)
     corner = next((arrays[name] for name in COORDINATE_NAMES if name in arrays), None)
     if corner is None:
-        raise SlideError("no_coordinates", f"{coordinates}: holds {sorted(arrays) or 'nothing'}, but no coords")
+        raise SlideError(
+            "no_coordinates",
+            f"{coordinates}: holds {sorted(arrays) or 'nothing'}, but no array {' or '.join(COORDINATE_NAMES)}; "
+            "keep the file with the tiles' coordinates beside the features",
+        )
     return corner, attributes
 
 

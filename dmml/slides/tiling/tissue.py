@@ -108,7 +108,8 @@ def find_tissue(name: str, picture: np.ndarray, mpp: float = MASK_MPP) -> tuple[
     try:
         mask = np.asarray(function(picture, mpp))
     except Exception as error:
-        raise InputError(f"--tissue {name}: failed ({type(error).__name__}: {' '.join(str(error).split())})") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"--tissue {name}: failed ({reason}); correct the function") from error
     if mask.shape != picture.shape[:2] or mask.dtype != bool:
         raise InputError(
             f"--tissue {name}: returned {mask.shape} {mask.dtype}; it must return a bool array of {picture.shape[:2]}"

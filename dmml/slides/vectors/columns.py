@@ -53,7 +53,7 @@ def choose_columns(
     for option, globs in (("--columns", wanted), ("--drop", dropped)):
         for glob in globs:
             if not any(_matches(name, [glob]) for name in columns):
-                raise InputError(f"{path}: {option} {glob!r} matches none of its columns ({listed(columns)})")
+                raise InputError(f"{path}: {option} {glob!r} matches none; its columns are {listed(columns)}")
     selected = [name for name in columns if (not wanted or _matches(name, wanted)) and not _matches(name, dropped)]
     if not selected:
         raise InputError(f"{path}: no column is left; give other --columns or --drop")
