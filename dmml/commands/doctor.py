@@ -1,4 +1,7 @@
-"""Check machine and inputs before a long run: which tables match, what is missing, which folds are too small."""
+"""Check installation, machine and inputs before a long run: which tables match, what is missing, which folds are too small.
+
+Without a config or a checkpoint, only the installation and the machine are checked.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,10 @@ def run(args: argparse.Namespace) -> None:
 
     config = _read_config(args.config)
     examination = Examination()
+    if not config and not args.ckpt_path:
+        from dmml.experiment.doctor.installation import examine_installation
+
+        examine_installation(examination)
     if config:
         examination.attempt("config", lambda: check_quotes(_section(config), init_args(config.get("model"))))
     if config and not examination.blocking:  # otherwise, a name that is not text would be reported as a missing column
@@ -61,6 +68,9 @@ def run(args: argparse.Namespace) -> None:
         first = examination.blocking[0]
         raise InputError(f"{len(examination.blocking)} finding(s) block a run; the first: {first.part}: {first.text}")
     n_to_check = sum(finding.state == "check" for finding in examination.findings)
+    if not config and not args.ckpt_path:
+        print("\nthe installation works; name a config with --config to check its data, too")
+        return
     print(f"\nnothing blocks a run{f'; {n_to_check} finding(s) to check' if n_to_check else ''}")
 
 
