@@ -7,12 +7,15 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 from dmml.errors import InputError
 
 LOGGER = logging.getLogger(__name__)
 COHORTS = Path("demo")
+LOG = Path("runs/demo.log")
 TEACHER, STUDENT = Path("runs/demo"), Path("runs/demo_student")
 REPORT = STUDENT / "report.html"
 STOPPED = (130, 143)
@@ -26,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> None:
-    """Run the steps that are not done yet, in one process.
+    """Run the steps that are not done yet, in one process, with one line for each; with `-v`, their output is shown, too.
 
     Args:
         args: Arguments of the command.
@@ -37,46 +40,87 @@ def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> N
         SystemExit: A step was stopped by a signal.
     """
     started = time.monotonic()
-    for is_done, argv in steps(args):
-        line = "dmml " + " ".join(argv)
-        if is_done():
-            LOGGER.info("✓ %s   (done before)", line)
+    plan = steps(args)
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    for number, step in enumerate(plan, start=1):
+        place = f"{number:>2}/{len(plan)}  {step.title}"
+        if step.is_done():
+            LOGGER.info("%s: done before", place)
             continue
-        LOGGER.info("\n▶ %s", line)
-        exit_code = dispatch(argv)
+        LOGGER.info("%s\n       dmml %s", place, " ".join(step.argv))
+        begun = time.monotonic()
+        exit_code = _logged(step, dispatch)
         if exit_code in STOPPED:  # the step itself has printed how to resume
             raise SystemExit(exit_code)
         if exit_code:
             raise InputError(
-                f"the step `{line}` failed; correct what its message names and run the demo again, which continues there"
+                f"the step `dmml {' '.join(step.argv)}` failed; correct what its message names and run the demo again, which "
+                f"continues there; its output is in {LOG}"
             )
-    minutes = (time.monotonic() - started) / 60
+        LOGGER.info("       %s", _duration(time.monotonic() - begun))
     LOGGER.info(
-        "\nThe report of a model that sees slides alone, on a cohort it was never trained on: %s   (%.1f min)",
+        "\nDone in %s. Look first at:\n"
+        "  %s   how well slides alone rank patients of other hospitals\n"
+        "  dmml view %s       slides with what every tile contributes, in the browser\n"
+        "  %s               what the steps have printed",
+        _duration(time.monotonic() - started),
         REPORT,
-        minutes,
+        STUDENT,
+        LOG,
     )
 
 
-def steps(args: argparse.Namespace) -> list[tuple[Callable[[], bool], list[str]]]:
-    """Return, for each step, a function that says whether it is done, and its command line."""
-    plan: list[tuple[Callable[[], bool], list[str]]] = []
+def _logged(step: Step, dispatch: Callable[[Sequence[str]], int]) -> int:
+    """Run a step, and keep what it prints in the log, unless all details are to be shown. Warnings are shown in any case."""
+    if LOGGER.isEnabledFor(logging.DEBUG):
+        return dispatch(step.argv)
+    with LOG.open("a", encoding="utf-8") as log, redirect_stdout(log):
+        print(f"\n> dmml {' '.join(step.argv)}")
+        return dispatch(step.argv)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the demo.
+
+    Attributes:
+        title: What it does, for the user.
+        argv: Its command line, without `dmml`.
+        is_done: Whether it was done before.
+    """
+
+    title: str
+    argv: list[str]
+    is_done: Callable[[], bool]
+
+
+def steps(args: argparse.Namespace) -> list[Step]:
+    """Return the steps in order."""
     size = ["--patients", str(args.patients), "--held-out", str(args.held_out)]
-    plan.append((lambda: False, ["simulate", str(COHORTS), *size]))  # checks by itself whether it is done
+    # `simulate` checks by itself whether it is done.
+    plan = [Step("simulate slides and RNA of two cohorts", ["simulate", str(COHORTS), *size], lambda: False)]
     for cohort in ("development", "held_out"):
         folder = COHORTS / cohort
         store, table = folder / "features.zarr", folder / "expression.parquet"
-        plan.append((_same_slides(folder / "slides", store), ["extract", str(folder / "slides"), "--out", str(store)]))
-        plan.append((table.is_file, ["cohort", "expression", str(folder / "rna"), "--out", str(table)]))
-    plan.append((_finished(TEACHER), ["fit", "--config", "configs/demo.yaml", "--resume"]))
-    plan.append((_finished(STUDENT), ["fit", "--config", "configs/demo_student.yaml", "--resume"]))
-    for run_folder in (TEACHER, STUDENT):
+        slides = ["extract", str(folder / "slides"), "--out", str(store)]
+        plan.append(Step(f"{cohort}: slides to features", slides, _same_slides(folder / "slides", store)))
+        rna = ["cohort", "expression", str(folder / "rna"), "--out", str(table)]
+        plan.append(Step(f"{cohort}: RNA files to one table", rna, table.is_file))
+    teacher, student = (["fit", "--config", f"configs/{run.name}.yaml", "--resume"] for run in (TEACHER, STUDENT))
+    plan.append(Step("train the teacher, which reads slides and RNA", teacher, _finished(TEACHER)))
+    plan.append(Step("train the student, which reads slides alone", student, _finished(STUDENT)))
+    for name, run_folder in (("teacher", TEACHER), ("student", STUDENT)):
         best = run_folder / "checkpoints" / "best.ckpt"
         report = run_folder / "test" / "held_out" / "report.html"
         argv = ["test", "--ckpt_path", str(best), "--config", "configs/demo_held_out.yaml"]
-        plan.append((_newer(report, best), argv))
+        plan.append(Step(f"test the {name} on the held-out cohort", argv, _newer(report, best)))
     tested = [folder / "test" / "held_out" / "metrics.json" for folder in (TEACHER, STUDENT)]
-    plan.append((_newer(REPORT, *tested), ["report", str(TEACHER), str(STUDENT), "--out", str(REPORT)]))
+    argv = ["report", str(TEACHER), str(STUDENT), "--out", str(REPORT)]
+    plan.append(Step("compare both in a report", argv, _newer(REPORT, *tested)))
     return plan
 
 

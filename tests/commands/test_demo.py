@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 
 import pytest
 
@@ -59,3 +60,18 @@ def test_a_demo_that_is_interrupted_is_not_called_a_failure(exit_code):
     with pytest.raises(SystemExit) as stopped:
         demo.run(arguments(), lambda argv: exit_code if argv[0] == "extract" else 0)
     assert stopped.value.code == exit_code
+
+
+def test_the_output_of_steps_goes_to_the_log_unless_details_are_wanted(capsys, caplog):
+    def dispatch(argv):
+        print("many lines")
+        return 0
+
+    with caplog.at_level(logging.INFO, "dmml"):
+        demo.run(arguments(), dispatch)
+    assert "many lines" not in capsys.readouterr().out
+    assert demo.LOG.read_text().count("many lines") == 10
+    assert f"dmml view {demo.STUDENT}" in caplog.messages[-1]
+    with caplog.at_level(logging.DEBUG, "dmml"):
+        demo.run(arguments(), dispatch)
+    assert "many lines" in capsys.readouterr().out
