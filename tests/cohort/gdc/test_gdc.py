@@ -12,7 +12,7 @@ from gdc_downloads import Downloads, cart, star_text
 from dmml.cohort.gdc.clinical import read_gdc_clinical
 from dmml.cohort.rna.expression import read_expression
 from dmml.cohort.section import read_cohort
-from dmml.commands import cohort_gdc
+from dmml.commands.cohort import gdc as cohort_gdc
 from dmml.errors import InputError
 
 LOST = {
