@@ -25,6 +25,10 @@ TOOLS = {
         "run everything on simulated data, up to the report of a histology-only model, in minutes",
     ),
     "simulate": ("dmml.commands.simulate", "make a cohort of slides and RNA with known truth"),
+    "cohort fetch": (
+        "dmml.commands.cohort.fetch",
+        "download a TCGA project: slides, RNA and clinical data; a rerun continues",
+    ),
     "cohort expression": ("dmml.commands.cohort.expression", "turn RNA files into one table of patients by genes"),
     "cohort split": ("dmml.commands.cohort.split", "make patient-level folds, stratified or site-preserved"),
     "cohort gdc": (

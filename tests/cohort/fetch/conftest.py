@@ -1,0 +1,57 @@
+"""A server with the open files of a small project, and the command with waits that suit a test."""
+
+import numpy as np
+import pytest
+from gdc_server import GdcServer
+
+from dmml.__main__ import main
+
+
+@pytest.fixture
+def server():
+    with GdcServer() as running:
+        yield running
+
+
+@pytest.fixture
+def luad(server):
+    """Five patients with a slide and RNA each, among files that nobody requested."""
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        patient = f"TCGA-{44 + i}-000{i}"
+        server.add_slide(patient, rng.bytes(20_000 + i))
+        server.add_rna(patient, rng.bytes(3_000 + i))
+        server.cases.append(case(patient))
+    server.add_slide("TCGA-44-0000", b"frozen", 2, experimental_strategy="Tissue Slide")
+    server.add_slide("TCGA-44-0001", b"controlled", 3, access="controlled")
+    server.add_slide("TCGA-21-0001", b"another project", project="TCGA-LUSC")
+    server.add_rna("TCGA-44-0000", b"FPKM", "x.tsv", analysis={"workflow_type": "HTSeq - FPKM"})
+    server.add("x.bam", b"reads", "Aligned Reads", "TCGA-44-0000")
+    return server
+
+
+def case(patient, project="TCGA-LUAD", days=500, vital="Alive", **diagnosis):
+    return {
+        "id": patient,
+        "submitter_id": patient,
+        "project": {"project_id": project},
+        "demographic": {"vital_status": vital, "days_to_death": days, "age_at_index": 61, "gender": "female"},
+        "diagnoses": [{"ajcc_pathologic_stage": "Stage IIA", "days_to_last_follow_up": days, **diagnosis}],
+        "follow_ups": [{"days_to_follow_up": days}],
+    }
+
+
+@pytest.fixture
+def fetch(server, capsys):
+    """Run `dmml cohort fetch` against the server; return exit code, stdout and stderr."""
+
+    def run(*words, project="TCGA-LUAD", out="luad", api=None):
+        capsys.readouterr()
+        patience = ["--max-wait", "0.02", "--timeout", "1", "--attempts", "4"]
+        code = main(
+            ["cohort", "fetch", project, "--out", str(out), "--api", api or server.url, *patience, *map(str, words)]
+        )
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
