@@ -92,7 +92,7 @@ class GdcServer:
         for connection in list(self._open):
             _reset(connection)
 
-    def restart(self, down=0.2):
+    def restart(self, down=0.1):
         """Stop for some seconds, and start again at the same address."""
 
         def again():

@@ -252,8 +252,9 @@ async def _download(prepared: PreparedFetch) -> None:
         with byte_bar(sum(file.size for file in missing), "downloading") as bar:
             failures = await download_all(missing, request.out, client, bar.update, writer.complete)
     if failures:
+        n_incomplete = sum(not manifest.entries[file.id].is_complete for file in missing)
         raise InputError(
-            f"{len(failures)} of {len(missing)} files could not be downloaded ({failures[0].file.name}: {failures[0].reason}); "
+            f"{n_incomplete} of {len(missing)} files could not be downloaded ({failures[0].file.name}: {failures[0].reason}); "
             "run the command again, which continues with them"
         )
     unverified = sum(file.md5 is None for file in missing)

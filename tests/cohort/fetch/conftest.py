@@ -8,7 +8,8 @@ from dmml.__main__ import main
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with GdcServer() as running:
         yield running
 
