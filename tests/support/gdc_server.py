@@ -258,7 +258,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = content[start or 0 :]
         if fault == "wrong":
             body = bytes(byte ^ 1 for byte in body)
-        headers = {"Content-Disposition": f"attachment; filename=../../{name}", "Content-Type": "application/octet-stream"}
+        headers = {
+            "Content-Disposition": f"attachment; filename=../../{name}",
+            "Content-Type": "application/octet-stream",
+        }
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         if fault == "too long":

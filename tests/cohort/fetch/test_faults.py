@@ -32,7 +32,10 @@ def command(server, *words):
 def start(server, *words):
     """The command in a process of its own, in which dmml alone is imported."""
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *command(server, *words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", SCRIPT, *command(server, *words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
