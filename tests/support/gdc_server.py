@@ -51,7 +51,7 @@ class GdcServer:
         self.ranges: list[str | None] = []
         self.agents: set[str] = set()
         self.overridden: dict[str, object] = {}
-        self.most_connections = 0
+        self.max_connections = 0
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._httpd: ThreadingHTTPServer | None = None
@@ -137,6 +137,21 @@ class GdcServer:
         name = name or f"{uuid_of(f'rna {patient}')}.rna_seq.augmented_star_gene_counts.tsv"
         return self.add(name, content, "Gene Expression Quantification", patient, **more)
 
+    def add_case(self, patient: str, days=500, vital="Alive", project="TCGA-LUAD"):
+        """Serve the clinical data of a case."""
+        demographic = {"vital_status": vital, "days_to_death": days, "age_at_index": 61, "gender": "female"}
+        diagnosis = {"ajcc_pathologic_stage": "Stage IIA", "days_to_last_follow_up": days}
+        self.cases.append(
+            {
+                "id": uuid_of(patient),
+                "submitter_id": patient,
+                "project": {"project_id": project},
+                "demographic": demographic,
+                "diagnoses": [diagnosis],
+                "follow_ups": [{"days_to_follow_up": days}],
+            }
+        )
+
     def add_object(self, bucket: str, key: str, content: bytes):
         """Serve an object of Google Cloud Storage."""
         self.objects.setdefault(bucket, {})[key] = content
@@ -149,7 +164,7 @@ class GdcServer:
     def opened(self, connection):
         with self._lock:
             self._open.add(connection)
-            self.most_connections = max(self.most_connections, len(self._open))
+            self.max_connections = max(self.max_connections, len(self._open))
 
     def closed(self, connection):
         with self._lock:

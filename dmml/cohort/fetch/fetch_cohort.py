@@ -7,7 +7,7 @@ import difflib
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dmml.cohort.fetch.cohort_files import next_commands, write_clinical, write_config, write_sample_sheet
@@ -16,7 +16,7 @@ from dmml.cohort.fetch.fetch_manifest import CLINICAL, FetchManifest, ManifestWr
 from dmml.cohort.fetch.fetch_plan import FetchPlan, make_plan, missing_files
 from dmml.cohort.fetch.gdc_api import API, GdcApi
 from dmml.cohort.fetch.http_client import HttpClient, HttpSettings
-from dmml.cohort.fetch.idc import STORAGE, Series, find_series, index_path, list_objects
+from dmml.cohort.fetch.idc import STORAGE, Series, find_series, index_path, list_objects, recorded_files
 from dmml.cohort.fetch.release_changes import WITHDRAWN, ReleaseChanges, compare, forget, move_withdrawn
 from dmml.cohort.fetch.remote_file import RemoteFile
 from dmml.errors import InputError
@@ -93,14 +93,14 @@ def prepare(request: FetchRequest, dry_run: bool = False) -> PreparedFetch:
     manifest = read_manifest(request.out)
     if manifest is not None:
         _check_same_cohort(manifest, request)
-    n_slides = _n_slides(manifest, request)
-    listing = asyncio.run(_list(request, manifest, n_slides, dry_run))
-    manifest = manifest or FetchManifest(request.project, request.source)
+        request = _with_earlier_slides(request, manifest)
+    manifest = manifest or FetchManifest(request.project, request.source, n_slides=request.n_slides)
+    listing = asyncio.run(_list(request, manifest, dry_run))
     for kind in request.kinds:
         if kind != "clinical" and not listing.files[kind]:
             raise InputError(f"{request.project}: the {request.source.upper()} has no open {kind} of this project")
-    manifest.n_slides = n_slides
     changes = ReleaseChanges() if listing.approximate else _follow_release(manifest, listing, request)
+    manifest.source, manifest.n_slides = request.source, request.n_slides
     files = [file for kind in listing.files for file in _select(kind, listing.files[kind], manifest, request)]
     return PreparedFetch(request, manifest, files, make_plan(request.out, manifest, files), changes)
 
@@ -142,19 +142,20 @@ def _check_same_cohort(manifest: FetchManifest, request: FetchRequest) -> None:
         )
 
 
-def _n_slides(manifest: FetchManifest | None, request: FetchRequest) -> int | None:
-    """Number of slides to have: the largest that was ever requested for the folder; None for all."""
-    if manifest is None or not manifest.of_kind("slides"):
-        return request.n_slides
+def _with_earlier_slides(request: FetchRequest, manifest: FetchManifest) -> FetchRequest:
+    """The request with the slides of earlier runs: their source, and the largest number that was ever requested."""
+    if not manifest.of_kind("slides"):
+        return request
     if "slides" not in request.kinds:
-        return manifest.n_slides
-    numbers = (manifest.n_slides, request.n_slides)
-    return None if None in numbers else max(number for number in numbers if number is not None)
+        return replace(request, source=manifest.source, n_slides=manifest.n_slides)
+    if request.n_slides is None or manifest.n_slides is None:
+        return replace(request, n_slides=None)
+    return replace(request, n_slides=max(request.n_slides, manifest.n_slides))
 
 
-async def _list(request: FetchRequest, manifest: FetchManifest | None, n_slides: int | None, dry_run: bool) -> _Listing:
+async def _list(request: FetchRequest, manifest: FetchManifest, dry_run: bool) -> _Listing:
     """Ask the servers for the release and for all files of the requested kinds, and of those in the folder."""
-    kinds = {*request.kinds, *({entry.kind for entry in manifest.entries.values()} if manifest else ())}
+    kinds = {*request.kinds, *(entry.kind for entry in manifest.entries.values())}
     from_idc = "slides" in kinds and request.source == "idc"
     releases: dict[str, str] = {}
     files: dict[str, Sequence[RemoteFile]] = {}
@@ -168,16 +169,18 @@ async def _list(request: FetchRequest, manifest: FetchManifest | None, n_slides:
                     files[kind] = await api.files(request.project, kind)
         if from_idc:
             index, releases["idc"] = (request.index, request.index.stem) if request.index else index_path()
-            series = find_series(index, request.project)[:n_slides]
-            if dry_run:
-                files["slides"] = [_as_one_file(one) for one in series]
-            else:
-                files["slides"] = await _list_series(client, series, request.storage)
+            series = find_series(index, request.project)[: request.n_slides]
+            is_same = manifest.releases.get("idc") == releases["idc"]
+            recorded = recorded_files(series, manifest, request.storage) if is_same else {}
+            new = [one for one in series if one.uuid not in recorded]
+            listed = [one.as_one_file() for one in new] if dry_run else await _list_series(client, new, request.storage)
+            files["slides"] = [*(file for of_slide in recorded.values() for file in of_slide), *listed]
     return _Listing(releases, files, approximate=from_idc and dry_run)
 
 
 async def _list_series(client: HttpClient, series: Sequence[Series], storage: str) -> list[RemoteFile]:
-    LOGGER.info("listing the files of %d slides in the bucket", len(series))
+    if series:
+        LOGGER.info("listing the files of %d slides in the bucket", len(series))
     limit = asyncio.Semaphore(client.settings.connections)
 
     async def list_one(one: Series) -> list[RemoteFile]:
@@ -185,10 +188,6 @@ async def _list_series(client: HttpClient, series: Sequence[Series], storage: st
             return await list_objects(client, one, storage)
 
     return [file for files in await asyncio.gather(*map(list_one, series)) for file in files]
-
-
-def _as_one_file(series: Series) -> RemoteFile:
-    return RemoteFile(series.uuid, f"{series.folder}.dcm", "slides", series.folder, series.size, None, "")
 
 
 async def _check_project(api: GdcApi, project: str) -> None:

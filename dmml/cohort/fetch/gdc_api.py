@@ -64,7 +64,10 @@ class GdcApi:
         """
         wanted = {"cases.project.project_id": project, "files.access": "open", **_FILTERS[kind]}
         query = {"filters": _all_of(wanted), "fields": ",".join(_FIELDS), "sort": "file_id:asc"}
-        return [self._file(hit, project, kind) for hit in await self._hits("files", query)]
+        files = [self._file(hit, project, kind) for hit in await self._hits("files", query)]
+        if len({file.id for file in files}) < len(files):
+            raise InputError(f"{self.url}/files: the list changed while it was read; run the command again")
+        return files
 
     async def cases(self, project: str) -> list[Mapping[str, object]]:
         """The cases of a project with their clinical data, as the portal's JSON export has them."""

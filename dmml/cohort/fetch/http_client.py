@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 MAX_RETRY_AFTER = 900.0
 """Longest wait, s, that a server may ask for; the file fails if it asks for more."""
+QUERY_ATTEMPTS = 5
+"""Attempts of a question, at most: somebody waits for the plan."""
 CHUNK = 2**18
 """Bytes read at a time"""
 
@@ -111,7 +113,8 @@ class HttpClient:
         Raises:
             InputError: The server cannot be reached, refuses, or answers with something else, after all attempts.
         """
-        for failures in range(1, self.settings.attempts + 1):
+        attempts = min(self.settings.attempts, QUERY_ATTEMPTS)
+        for failures in range(1, attempts + 1):
             try:
                 async with self._request("GET" if payload is None else "POST", url, json=payload) as response:
                     raw = b"".join([chunk async for chunk in _chunks(response)])
@@ -122,10 +125,10 @@ class HttpClient:
                 raise InputError(f"{url}: {error}") from None
             except ValueError:
                 reason, retry_after = "the answer is no JSON, but perhaps the page of a proxy", None
-            if failures < self.settings.attempts:
+            if failures < attempts:
                 await self.wait(failures, retry_after)
         raise InputError(
-            f"{url}: {reason}, {self.settings.attempts} times; check the network, or name a mirror, then run the command again"
+            f"{url}: {reason}, {attempts} times; check the network, or name a mirror, then run the command again"
         )
 
     @asynccontextmanager
@@ -172,6 +175,8 @@ class HttpClient:
             response = await self._session.request(method, url, **options)  # type: ignore[arg-type]
         except aiohttp.InvalidURL:
             raise FinalError("is no address") from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise FinalError(f"has no certificate that this machine trusts ({reason_of(error)})") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise RetryableError(f"cannot be reached ({reason_of(error)})") from None
         try:

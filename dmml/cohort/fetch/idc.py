@@ -11,10 +11,13 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
+from dmml.cohort.fetch.fetch_manifest import FetchManifest
 from dmml.cohort.fetch.http_client import HttpClient
 from dmml.cohort.fetch.remote_file import RemoteFile, checked_file, is_uuid
 from dmml.errors import InputError
@@ -45,6 +48,14 @@ class Series:
     def folder(self) -> str:
         """Name of the slide's folder."""
         return f"{self.patient}-{self.slide}.{self.uuid}"
+
+    def as_one_file(self) -> RemoteFile:
+        """The whole slide as one file with the size of the index, for a plan."""
+        return RemoteFile(self.uuid, f"{self.folder}.dcm", "slides", self.folder, self.size, None, "")
+
+    def url(self, storage: str, instance: str) -> str:
+        """Address of one of its files."""
+        return f"{storage.rstrip('/')}/{self.bucket}/{self.uuid}/{instance}.dcm"
 
 
 def index_path() -> tuple[Path, str]:
@@ -125,6 +136,25 @@ async def list_objects(client: HttpClient, series: Series, storage: str = STORAG
     return files
 
 
+def recorded_files(
+    series: Sequence[Series], manifest: FetchManifest, storage: str = STORAGE
+) -> dict[str, list[RemoteFile]]:
+    """{uuid of a series: its files}, for the series that a manifest of the same index lists in full."""
+    entries = defaultdict(list)
+    for entry in manifest.of_kind("slides").values():
+        entries[Path(entry.path).parent.name].append(entry)
+    return {
+        one.uuid: [
+            RemoteFile(
+                entry.id, Path(entry.path).name, "slides", one.folder, entry.size, entry.md5, one.url(storage, entry.id)
+            )
+            for entry in entries[one.folder]
+        ]
+        for one in series
+        if len(entries[one.folder]) == one.n_files
+    }
+
+
 def _file(item: object, series: Series, storage: str, url: str) -> RemoteFile:
     key = item.get("name") if isinstance(item, dict) else None
     match = re.fullmatch(r"([0-9a-f-]{36})/([0-9a-f-]{36})\.dcm", key if isinstance(key, str) else "")
@@ -139,7 +169,7 @@ def _file(item: object, series: Series, storage: str, url: str) -> RemoteFile:
         series.folder,
         int(size) if isinstance(size, str) and size.isdecimal() else size,
         _hexadecimal(item.get("md5Hash")),
-        f"{storage}/{series.bucket}/{key}",
+        series.url(storage, match[2]),
     )
 
 

@@ -22,24 +22,13 @@ def luad(server):
         patient = f"TCGA-{44 + i}-000{i}"
         server.add_slide(patient, rng.bytes(20_000 + i))
         server.add_rna(patient, rng.bytes(3_000 + i))
-        server.cases.append(case(patient))
+        server.add_case(patient)
     server.add_slide("TCGA-44-0000", b"frozen", 2, experimental_strategy="Tissue Slide")
     server.add_slide("TCGA-44-0001", b"controlled", 3, access="controlled")
     server.add_slide("TCGA-21-0001", b"another project", project="TCGA-LUSC")
     server.add_rna("TCGA-44-0000", b"FPKM", "x.tsv", analysis={"workflow_type": "HTSeq - FPKM"})
     server.add("x.bam", b"reads", "Aligned Reads", "TCGA-44-0000")
     return server
-
-
-def case(patient, project="TCGA-LUAD", days=500, vital="Alive", **diagnosis):
-    return {
-        "id": patient,
-        "submitter_id": patient,
-        "project": {"project_id": project},
-        "demographic": {"vital_status": vital, "days_to_death": days, "age_at_index": 61, "gender": "female"},
-        "diagnoses": [{"ajcc_pathologic_stage": "Stage IIA", "days_to_last_follow_up": days, **diagnosis}],
-        "follow_ups": [{"days_to_follow_up": days}],
-    }
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_forty_faults_over_two_hundred_files_and_two_kills_change_nothing(server
     assert process.returncode == 0, err
     assert all_verified(server) == 200
     assert server.n_downloads >= 200 + len(faults) // 2  # the faults took place
-    assert server.most_connections <= 4 + 2  # and those of killed processes
+    assert server.max_connections <= 4 + 2  # and those of killed processes
     assert set(numbers) <= set(range(server.n_downloads))
 
     n_downloads = server.n_downloads

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -100,10 +102,12 @@ def test_a_larger_number_of_slides_adds_to_the_slides_of_a_smaller_one(luad, fet
     fetch("--slides", 4)
     assert set(Path("luad/slides").rglob("*.svs")) > first
     assert luad.n_downloads == 4
+    fetch("--slides")
+    assert len(set(Path("luad/slides").rglob("*.svs"))) == luad.n_downloads == 5
     code, out, _ = fetch("--rna")  # other kinds join what is in the folder
     assert code == 0
-    assert "slides: 4 files" in out
-    assert luad.n_downloads == 9
+    assert "slides: 5 files" in out
+    assert luad.n_downloads == 10
 
 
 def test_a_release_that_changed_files_is_noticed_and_followed_on_request(luad, fetch):
@@ -194,9 +198,6 @@ def test_a_folder_that_cannot_be_written_is_refused(luad, fetch):
 
 
 def test_a_folder_in_which_another_download_runs_is_refused(luad, fetch, tmp_path):
-    import subprocess
-    import sys
-
     code = "from dmml.cohort.fetch.folder_lock import folder_lock\nfrom pathlib import Path\n"
     code += "with folder_lock(Path('luad')):\n print('locked', flush=True)\n input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -239,6 +240,18 @@ def test_ids_that_would_break_the_sample_sheet_are_refused(luad, fetch, case):
     refused(fetch("--rna"), "(--api)")
 
 
+def test_a_list_that_changes_between_its_pages_is_refused(luad, fetch):
+    luad.files["twice"] = next(file for file in luad.files.values() if file["file_name"].endswith("counts.tsv"))
+    refused(fetch("--rna"), "the list changed while it was read")
+
+
+def test_long_lists_are_read_page_by_page(luad, fetch, monkeypatch):
+    monkeypatch.setattr("dmml.cohort.fetch.gdc_api.PAGE", 2)
+    assert fetch("--rna")[0] == 0
+    assert luad.requests.count("POST /files") == 3
+    assert luad.n_downloads == 5
+
+
 @pytest.mark.parametrize("path", ["/status", "/projects", "/files", "/cases"])
 @pytest.mark.parametrize(
     ("body", "message"),
@@ -261,3 +274,17 @@ def test_the_message_of_the_server_is_shown(luad, fetch):
     del luad.contents[id]
     refused(fetch("--slides"), "1 of 5 files could not be downloaded", f"404 {id} not found")
     assert len(list(Path("luad/slides").rglob("*.svs"))) == 4  # the others are there
+
+
+def test_a_fetch_imports_nothing_heavy_and_a_refusal_not_even_aiohttp(luad):
+    script = (
+        "import sys\nfrom dmml.__main__ import main\n"
+        "heavy = {'torch', 'lightning', 'pandas', 'zarr', 'timm'}\n"
+        "words = ['cohort', 'fetch', 'TCGA-LUAD', '--out', 'luad', '--rna', '--connections']\n"
+        "assert main([*words, '99']) == 2\n"
+        "assert not (heavy | {'aiohttp', 'asyncio'}) & {*sys.modules}\n"
+        "assert main([*words, '2', '--api', sys.argv[1]]) == 0\n"
+        "assert not heavy & {*sys.modules}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, luad.url], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
