@@ -37,6 +37,7 @@ class GdcServer:
         faults: {number of the request for a file's bytes, from 0: fault of `FAULTS`, or `restart`}.
         requests: Method and path of every request.
         ranges: Range header of every request for a file's bytes; None without one.
+        max_answering: Largest number of requests for bytes that were answered at the same time.
     """
 
     def __init__(self, release="Data Release 41.0 - August 28, 2024"):
@@ -51,7 +52,7 @@ class GdcServer:
         self.ranges: list[str | None] = []
         self.agents: set[str] = set()
         self.overridden: dict[str, object] = {}
-        self.max_connections = 0
+        self.n_answering = self.max_answering = 0
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._httpd: ThreadingHTTPServer | None = None
@@ -164,7 +165,11 @@ class GdcServer:
     def opened(self, connection):
         with self._lock:
             self._open.add(connection)
-            self.max_connections = max(self.max_connections, len(self._open))
+
+    def answering(self, change):
+        with self._lock:
+            self.n_answering += change
+            self.max_answering = max(self.max_answering, self.n_answering)
 
     def closed(self, connection):
         with self._lock:
@@ -257,6 +262,13 @@ class _Handler(BaseHTTPRequestHandler):
         return self._bytes(self.gdc.contents[id], self.gdc.files[id]["file_name"])
 
     def _bytes(self, content, name):
+        self.gdc.answering(1)
+        try:
+            self._send_bytes(content, name)
+        finally:
+            self.gdc.answering(-1)
+
+    def _send_bytes(self, content, name):
         fault = self.gdc.next_fault(self.headers.get("Range"))
         if fault == "reset":
             return self._break_off()

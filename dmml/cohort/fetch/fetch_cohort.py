@@ -14,6 +14,7 @@ from dmml.cohort.fetch.cohort_files import next_commands, write_clinical, write_
 from dmml.cohort.fetch.downloads import download_all
 from dmml.cohort.fetch.fetch_manifest import CLINICAL, FetchManifest, ManifestWriter, read_manifest
 from dmml.cohort.fetch.fetch_plan import FetchPlan, make_plan, missing_files
+from dmml.cohort.fetch.folder_lock import folder_lock
 from dmml.cohort.fetch.gdc_api import API, GdcApi
 from dmml.cohort.fetch.http_client import HttpClient, HttpSettings
 from dmml.cohort.fetch.idc import STORAGE, Series, find_series, index_path, list_objects, recorded_files
@@ -98,7 +99,8 @@ def prepare(request: FetchRequest, dry_run: bool = False) -> PreparedFetch:
     listing = asyncio.run(_list(request, manifest, dry_run))
     for kind in request.kinds:
         if kind != "clinical" and not listing.files[kind]:
-            raise InputError(f"{request.project}: the {request.source.upper()} has no open {kind} of this project")
+            server = "IDC" if kind == "slides" and request.source == "idc" else "GDC"
+            raise InputError(f"{request.project}: the {server} has no open {kind} of this project")
     changes = ReleaseChanges() if listing.approximate else _follow_release(manifest, listing, request)
     manifest.source, manifest.n_slides = request.source, request.n_slides
     files = [file for kind in listing.files for file in _select(kind, listing.files[kind], manifest, request)]
@@ -112,17 +114,18 @@ def download(prepared: PreparedFetch) -> list[str]:
         The next commands.
 
     Raises:
-        InputError: Files could not be downloaded, or the disk is too small.
+        InputError: The disk is too small, another process downloads into the folder, or files could not be downloaded.
     """
     request, manifest = prepared.request, prepared.manifest
     prepared.plan.check_space(request.out)
-    move_withdrawn(prepared.changes, request.out)
-    manifest.include(prepared.files)
-    manifest.write(request.out)
-    try:
-        asyncio.run(_download(prepared))
-    finally:
+    with folder_lock(request.out):
+        move_withdrawn(prepared.changes, request.out)
+        manifest.include(prepared.files)
         manifest.write(request.out)
+        try:
+            asyncio.run(_download(prepared))
+        finally:
+            manifest.write(request.out)
     rna = [file for file in prepared.files if file.kind == "rna"]
     if rna:
         write_sample_sheet(request.out, rna)

@@ -156,11 +156,10 @@ class HttpClient:
 
         Args:
             failures: Number of failures in a row.
-            retry_after: Seconds that the server asks for. All connections then wait.
+            retry_after: Seconds that the server asks for. `_request` keeps all connections waiting for as long.
         """
         if retry_after is not None:
             self._resume_at = max(self._resume_at, time.monotonic() + retry_after)
-            return  # `_request` waits
         pause = min(2.0 ** (failures - 1), self.settings.max_wait)
         await asyncio.sleep(pause * random.uniform(0.5, 1))
 

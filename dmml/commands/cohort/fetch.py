@@ -84,7 +84,6 @@ def run(args: argparse.Namespace) -> None:
     _check_options(args)
     check_writable(args.out, "name another folder with --out")
     from dmml.cohort.fetch.fetch_cohort import FetchRequest, download, prepare
-    from dmml.cohort.fetch.folder_lock import folder_lock
     from dmml.cohort.fetch.gdc_api import API
     from dmml.cohort.fetch.http_client import HttpSettings
     from dmml.cohort.fetch.idc import STORAGE
@@ -108,8 +107,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"  {line}")
     if args.dry_run:
         return
-    with folder_lock(args.out):
-        commands = download(prepared)
+    commands = download(prepared)
     print(f"{args.out}: complete. Next:")
     for command in commands:
         print(f"  {command}")

@@ -80,7 +80,6 @@ def test_forty_faults_over_two_hundred_files_and_two_kills_change_nothing(server
     assert process.returncode == 0, err
     assert all_verified(server) == 200
     assert server.n_downloads >= 200 + len(faults) // 2  # the faults took place
-    assert server.max_connections <= 4 + 2  # and those of killed processes
     assert set(numbers) <= set(range(server.n_downloads))
 
     n_downloads = server.n_downloads
@@ -143,6 +142,15 @@ def test_a_wait_that_the_server_asks_for_holds_for_all_connections(server, fetch
     assert fetch("--rna")[0] == 0
     assert time.monotonic() - started >= 1
     assert server.n_downloads == 13
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_server_is_asked_for_as_many_files_at_a_time_as_there_are_connections(server, fetch, n):
+    for i in range(8):
+        server.add_rna(f"TCGA-44-{i:04d}", b"x" * 100)
+    server.faults = dict.fromkeys(range(8), "slow")
+    assert fetch("--rna", "--connections", n)[0] == 0
+    assert server.max_answering == n
 
 
 def test_a_file_that_never_arrives_is_named_and_the_others_are_kept(server, fetch):

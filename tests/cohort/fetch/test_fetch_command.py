@@ -188,6 +188,7 @@ def test_a_disk_that_is_too_small_is_noticed_before_the_download(luad, fetch, mo
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 0, 90_000))
     refused(fetch("--slides"), "0.00 GB are free", "--slides N")
     assert luad.n_downloads == 0
+    assert not Path("luad").exists()
     assert fetch("--rna")[0] == 0
 
 
