@@ -15,6 +15,8 @@ from dmml.errors import InputError
 from dmml.writable import check_writable
 
 _KINDS = ("slides", "rna", "clinical")
+_ALL = "all"
+"""Value of --slides without a number"""
 _MAX_CONNECTIONS = 16
 
 
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--slides",
         type=int,
         nargs="?",
-        const=0,
+        const=_ALL,
         metavar="N",
         help="fetch diagnostic slides: N of them, or all; a larger N later adds slides",
     )
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
         project=args.project,
         out=args.out,
         kinds=tuple(kind for kind in _KINDS if requested[kind]) or _KINDS,
-        n_slides=args.slides or None,
+        n_slides=None if args.slides == _ALL else args.slides,
         source=args.source,
         api=args.api or API,
         storage=args.idc_storage or STORAGE,
@@ -115,8 +117,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_options(args: argparse.Namespace) -> None:
     """Refuse numbers that make no sense, and addresses that are none."""
-    if args.slides is not None and args.slides < 0:
-        raise InputError(f"--slides {args.slides}: must be a number of slides; leave it out to fetch all")
+    if args.slides not in (None, _ALL) and args.slides < 1:
+        raise InputError(f"--slides {args.slides}: must be at least 1; leave the number out to fetch all slides")
     if not 1 <= args.connections <= _MAX_CONNECTIONS:
         raise InputError(f"--connections {args.connections}: must be 1 to {_MAX_CONNECTIONS}; more would be impolite")
     if args.attempts < 1:

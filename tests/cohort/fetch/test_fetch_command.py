@@ -161,6 +161,7 @@ def test_what_cannot_be_fetched_is_refused_in_one_line(luad, fetch):
     refused(fetch("--attempts", 0), "--attempts 0")
     refused(fetch("--rate", "nan"), "--rate nan")
     refused(fetch("--slides", -1), "--slides -1")
+    refused(fetch("--slides", 0), "--slides 0")
     refused(fetch(api="ftp://x"), "must begin with https://")
     refused(fetch(api="http://127.0.0.1:9"), "cannot be reached")
     assert luad.n_downloads == 0
