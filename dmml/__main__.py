@@ -25,10 +25,14 @@ TOOLS = {
         "run everything on simulated data, up to the report of a histology-only model, in minutes",
     ),
     "simulate": ("dmml.commands.simulate", "make a cohort of slides and RNA with known truth"),
-    "cohort expression": ("dmml.commands.cohort_expression", "turn RNA files into one table of patients by genes"),
-    "cohort split": ("dmml.commands.cohort_split", "make patient-level folds, stratified or site-preserved"),
+    "cohort fetch": (
+        "dmml.commands.cohort.fetch",
+        "download a TCGA project: slides, RNA and clinical data; a rerun continues",
+    ),
+    "cohort expression": ("dmml.commands.cohort.expression", "turn RNA files into one table of patients by genes"),
+    "cohort split": ("dmml.commands.cohort.split", "make patient-level folds, stratified or site-preserved"),
     "cohort gdc": (
-        "dmml.commands.cohort_gdc",
+        "dmml.commands.cohort.gdc",
         "turn the GDC's downloads into a cohort, and list who is left out and why",
     ),
     "doctor": (

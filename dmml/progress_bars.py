@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Item = TypeVar("Item")
 
@@ -35,3 +38,15 @@ def progress_bar(
 
     bar: Iterable[Item] = tqdm(items, desc=what, total=total, unit=unit, disable=hide_bar(), leave=leave)
     return bar
+
+
+def byte_bar(total: int, what: str) -> tqdm[NoReturn]:
+    """Return a progress bar of bytes, a context manager whose `update` takes the number that was added.
+
+    Args:
+        total: Number of bytes.
+        what: What is being done, in one word.
+    """
+    from tqdm import tqdm
+
+    return tqdm(desc=what, total=total, unit="B", unit_scale=True, disable=hide_bar(), leave=False)

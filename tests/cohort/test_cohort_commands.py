@@ -9,7 +9,8 @@ from dmml.cohort.clinical.table import read_clinical
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
 from dmml.cohort.rna.expression import read_expression
 from dmml.cohort.splits.read_splits import read_split
-from dmml.commands import cohort_expression, cohort_split
+from dmml.commands.cohort import expression as cohort_expression
+from dmml.commands.cohort import split as cohort_split
 from dmml.errors import InputError
 
 

@@ -25,6 +25,7 @@ from dmml.progress_bars import progress_bar
 FILES = ("clinical.csv", "expression.parquet", "left_out.csv")
 """Files that `write_gdc` writes."""
 _RNA = "Gene Expression Quantification"
+_LEFT_OUT_COLUMNS = ["patient_id", "what", "file", "reason"]
 
 
 @dataclass
@@ -33,7 +34,8 @@ class GdcCohort:
 
     clinical: pd.DataFrame
     """Clinical table, see `read_gdc_clinical`."""
-    expression: Expression
+    expression: Expression | None
+    """None without RNA"""
     left_out: pd.DataFrame
     """One row for everything that is missing: `patient_id`, `what` (RNA, clinical, outcome), `file`, `reason`."""
 
@@ -79,7 +81,7 @@ def read_gdc(
         )
     left_out = pd.DataFrame(
         [*left_out_files, *_left_out_patients(listed, with_rna, table, reasons, left_out_files)],
-        columns=["patient_id", "what", "file", "reason"],
+        columns=_LEFT_OUT_COLUMNS,
     )
     provenance = {
         "dmml": __version__,
@@ -96,6 +98,17 @@ def read_gdc(
     )
 
 
+def read_gdc_without_rna(clinical: Sequence[str | Path]) -> GdcCohort:
+    """Make a cohort of clinical data alone, e.g. of patients with slides.
+
+    Args:
+        clinical: See `read_gdc_clinical`.
+    """
+    table, reasons = read_gdc_clinical(clinical)
+    entries = [_entry(patient, "outcome", "", reason) for patient, reason in sorted(reasons.items())]
+    return GdcCohort(table, None, pd.DataFrame(entries, columns=_LEFT_OUT_COLUMNS))
+
+
 def check_output_folder(out: Path, overwrite: bool) -> None:
     """Refuse an output folder that already contains a cohort.
 
@@ -108,31 +121,12 @@ def check_output_folder(out: Path, overwrite: bool) -> None:
 
 
 def write_gdc(cohort: GdcCohort, out: Path) -> None:
-    """Write the three files of a cohort; each one exists in full or not at all."""
+    """Write the files of a cohort, three with RNA; each one exists in full or not at all."""
     out.mkdir(parents=True, exist_ok=True)
     for name, table in (("left_out.csv", cohort.left_out.set_index("patient_id")), ("clinical.csv", cohort.clinical)):
         write_text(out / name, table.to_csv())
-    write_expression(cohort.expression, out / "expression.parquet", overwrite=True)
-
-
-def summary(cohort: GdcCohort) -> list[str]:
-    """Summarise a cohort in lines: counts of patients, and how many were left out for each reason."""
-    clinical, rna = cohort.clinical, set(cohort.expression.patients)
-    with_outcome = clinical["os_days"].notna()
-    both = with_outcome & clinical.index.isin(rna)
-    lines = [
-        f"{len(clinical)} patients with clinical data, {int(with_outcome.sum())} with outcome, "
-        f"{int(clinical['os_event'].sum())} died",
-        f"{len(rna)} patients with RNA, {cohort.expression.table.shape[1]} genes, {cohort.expression.scale}",
-        f"{int(both.sum())} patients with both",
-    ]
-    if without := patients_without_tumor(cohort.left_out, rna):
-        lines.append(
-            f"patients without RNA of a tumor, because all of their samples are of other tissue: {len(without)} "
-            f"({', '.join(without)})"
-        )
-    reasons = Counter((what, reason.split(":")[0]) for what, reason in cohort.left_out[["what", "reason"]].to_numpy())
-    return lines + [f"  {count} without {what}: {reason}" for (what, reason), count in sorted(reasons.items())]
+    if cohort.expression is not None:
+        write_expression(cohort.expression, out / "expression.parquet", overwrite=True)
 
 
 def patients_without_tumor(left_out: pd.DataFrame, with_rna: Container[str]) -> list[str]:

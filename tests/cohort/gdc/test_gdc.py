@@ -12,7 +12,7 @@ from gdc_downloads import Downloads, cart, star_text
 from dmml.cohort.gdc.clinical import read_gdc_clinical
 from dmml.cohort.rna.expression import read_expression
 from dmml.cohort.section import read_cohort
-from dmml.commands import cohort_gdc
+from dmml.commands.cohort import gdc as cohort_gdc
 from dmml.errors import InputError
 
 LOST = {
@@ -156,3 +156,17 @@ def test_the_stage_of_another_cancer_does_not_replace_that_of_the_primary_one(tm
     table, _ = read_gdc_clinical([made.write_json()])
     assert pd.isna(table.loc["TCGA-05-0001", "stage"])
     assert table.loc[["TCGA-05-0002", "TCGA-05-0003"], "stage"].tolist() == ["II", "IV"]
+
+
+def test_clinical_data_alone_make_a_clinical_table(tmp_path, capsys):
+    made = cart(tmp_path / "gdc")
+    command("--clinical", made.write_json(), "--out", "out")
+    out = capsys.readouterr().out
+    assert "out: clinical.csv, left_out.csv" in out
+    assert "with RNA" not in out
+    command(made.rna, "--sample-sheet", made.write_sheet(), "--clinical", made.write_json(), "--out", "both")
+    pd.testing.assert_frame_equal(pd.read_csv("out/clinical.csv"), pd.read_csv("both/clinical.csv"))
+    reasons = pd.read_csv("out/left_out.csv").set_index(["patient_id", "what"])["reason"]
+    assert reasons.to_dict() == {key: reason for key, reason in LOST.items() if key[1] == "outcome"}
+    with pytest.raises(InputError, match="name both or none"):
+        command(made.rna, "--clinical", made.write_json(), "--out", "third")

@@ -18,7 +18,7 @@ from dmml.cohort.rna.genes.gene_names import ensembl_index
 from dmml.commands.config.preflight import check
 
 COMMANDS = {
-    "cohort gdc": "cohort_gdc", "cohort expression": "cohort_expression", "cohort split": "cohort_split",
+    "cohort fetch": "cohort.fetch", "cohort gdc": "cohort.gdc", "cohort expression": "cohort.expression", "cohort split": "cohort.split",
     "doctor": "doctor", "extract": "extract",
 }  # fmt: skip
 

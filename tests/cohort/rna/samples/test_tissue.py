@@ -11,7 +11,7 @@ from rna_tables import GENES, PATIENTS, TPM, by_genes, write_rsem, write_star
 from dmml.cohort.cohort_summary import describe_rna
 from dmml.cohort.rna.expression import build_expression, read_expression
 from dmml.cohort.rna.samples.tissue import Tissue, find_barcode, tissue_of
-from dmml.commands import cohort_gdc
+from dmml.commands.cohort import gdc as cohort_gdc
 from dmml.errors import InputError
 
 SPELLINGS = {

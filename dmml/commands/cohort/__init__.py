@@ -1,0 +1,1 @@
+"""`dmml cohort …`: downloads and files of other tools become the tables of a cohort."""
