@@ -25,6 +25,10 @@ TOOLS = {
         "run everything on simulated data, up to the report of a histology-only model, in minutes",
     ),
     "simulate": ("dmml.commands.simulate", "make a cohort of slides and RNA with known truth"),
+    "cohort template": (
+        "dmml.commands.cohort.template",
+        "begin a cohort: example tables, a split, and configs that run",
+    ),
     "cohort fetch": (
         "dmml.commands.cohort.fetch",
         "download a TCGA project: slides, RNA and clinical data; a rerun continues",
