@@ -15,7 +15,7 @@ from dmml.errors import InputError
 from dmml.writable import check_writable
 
 _KINDS = ("slides", "rna", "clinical")
-_ALL = "all"
+_ALL = math.inf
 """Value of --slides without a number"""
 _MAX_CONNECTIONS = 16
 
