@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
-from dmml.experiment.predict_slide.explain.levels import DEFAULT, explain_level
+from dmml.experiment.predict_slide.explain.levels import DEFAULT
 from dmml.writable import check_writable
+
+if TYPE_CHECKING:
+    from dmml.experiment.predict_slide.options import PredictionOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="none; default: maps with a deletion test of each, and sheets of top and bottom tiles; full: also divides the "
         "deep part among tiles, with more random orders, and needs pip install 'dmml[explain]'",
     )
+    parser.add_argument(
+        "--slide-metadata",
+        action="store_true",
+        help="write the metadata of the slides' files into prediction.json, which may name the patient (default: no metadata)",
+    )
     parser.add_argument("--one-patient", action="store_true", help="all slides belong to one patient")
     parser.add_argument(
         "--strict",
@@ -88,30 +98,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check the input, then predict patient by patient and print each answer."""
     from dmml.commands.config.file_checks import check_checkpoint
+    from dmml.experiment.fold_models.checkpoints import named_checkpoints
     from dmml.experiment.load_model import check_reads_slides
-    from dmml.experiment.predict_slide.encoding.tile_choice import check_budget, check_options
-    from dmml.experiment.predict_slide.input import check_input, check_regions
-    from dmml.experiment.predict_slide.qupath.options import QuPathFiles
+    from dmml.experiment.predict_slide.options import PredictionOptions, check_request
     from dmml.networks.checkpoint_content import hyper_parameters_of
     from dmml.slides.discovery.find import describe_unscaled, find_slides
 
-    qupath = QuPathFiles(args.regions, args.overlay)
-    for checkpoint in _checkpoints(args):
-        check_checkpoint(checkpoint)
-        check_reads_slides(hyper_parameters_of(checkpoint), checkpoint)
-    options = {name: getattr(args, name) for name in ("mpp", "weights", "one_patient", "overwrite")}
-    cases = check_input(args.slides, args.out, **options)
-    check_options(args.tissue, args.min_tissue, args.roi)
-    explain_level(args.explain)
-    check_budget(args.budget)
-    check_regions(cases, args.roi, args.mpp)
-    qupath.check_slides([path for case in cases for path in case.slides], args.mpp)
+    options = PredictionOptions(**{field.name: getattr(args, field.name) for field in fields(PredictionOptions)})
+    checkpoints = named_checkpoints(args.ckpt_path, args.crossval_model)
+    for checkpoint in checkpoints:
+        check_checkpoint(str(checkpoint))
+        check_reads_slides(hyper_parameters_of(str(checkpoint)), checkpoint)
+    cases = check_request(args.slides, args.out, options)
     check_writable(args.out, "name another folder with --out")
     if skipped := describe_unscaled(find_slides(args.slides, lambda path: args.mpp is not None).unscaled):
         print(skipped)
 
     from tqdm import tqdm
 
+    from dmml.experiment.fold_models.load import load_models
     from dmml.experiment.predict_slide.predict_slide import SlidePrediction, predict_slides
     from dmml.progress_bars import hide_bar
 
@@ -128,38 +133,21 @@ def run(args: argparse.Namespace) -> None:
             print(*prediction.lines, prediction.folder / "report.html", sep="\n", flush=True)
 
         predict_slides(
-            args.slides,
-            args.ckpt_path,
+            cases,
+            load_models(checkpoints),
             args.out,
-            **options,
-            tissue=args.tissue,
-            min_tissue=args.min_tissue,
-            roi=args.roi,
-            budget=args.budget,
-            qupath=qupath,
-            explained=args.explain,
-            crossval_model=args.crossval_model,
-            strict=args.strict,
-            command=_command(args),
+            options,
+            command=_command(args, options),
             progress=show_progress,
             done=print_answer,
         )
 
 
-def _checkpoints(args: argparse.Namespace) -> list[str]:
-    from dmml.experiment.fold_models.checkpoints import named_checkpoints
-
-    return [str(path) for path in named_checkpoints(args.ckpt_path, args.crossval_model)]
-
-
-def _command(args: argparse.Namespace) -> str:
+def _command(args: argparse.Namespace, options: PredictionOptions) -> str:
     """Return the command line that repeats this prediction."""
     words = ["dmml", "predict-slide", *args.slides, "--ckpt_path", args.ckpt_path, "--out", args.out]
-    for name in ("mpp", "weights", "crossval_model", "tissue", "min_tissue", "budget", "roi", "overlay"):
-        if getattr(args, name):
-            words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
-    if args.explain != DEFAULT:
-        words += ["--explain", args.explain]
-    flags = ("regions", "one_patient", "strict", "overwrite")
-    words += [f"--{name.replace('_', '-')}" for name in flags if getattr(args, name)]
+    for field in fields(options):
+        value, option = getattr(options, field.name), f"--{field.name.replace('_', '-')}"
+        if value != field.default:
+            words += [option] if value is True else [option, str(value)]
     return shlex.join(words)

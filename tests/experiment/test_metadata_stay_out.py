@@ -1,6 +1,7 @@
 """Names, dates, barcodes and paths in a slide's metadata, and its macro image, are in nothing that dmml writes."""
 
 import io
+import json
 import re
 import zipfile
 from base64 import b64decode
@@ -89,3 +90,14 @@ def test_pages_and_tables_hold_no_path_of_the_slide_but_that_in_the_typed_comman
     for name, content in contents(written).items():
         if name.endswith((".geojson", ".tif", ".png", ".jpg")):
             assert str(scn.parent).encode() not in content, name
+
+
+def test_metadata_that_are_asked_for_stand_in_the_record_alone(scn, models, tmp_path):
+    words = ["--ckpt_path", models.best("student"), "--out", str(tmp_path), "--explain", "none", "--slide-metadata"]
+    assert main(["predict-slide", str(scn), *words]) == 0
+    record = tmp_path / "s17" / "prediction.json"
+    [slide] = json.loads(record.read_text())["slides"]
+    assert slide["metadata"]["leica.creation-date"] == DATE
+    files = contents(tmp_path)
+    written = {name for name, content in files.items() if any(secret.encode() in content for secret in SECRETS)}
+    assert written == {"s17/prediction.json"}

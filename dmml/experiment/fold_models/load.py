@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dmml.errors import InputError
-from dmml.experiment.fold_models.checkpoints import named_checkpoints
 from dmml.experiment.fold_models.mean_model import MeanModel
 from dmml.experiment.load_model import CheckpointModel, load_model
 
@@ -16,17 +15,16 @@ if TYPE_CHECKING:
     from dmml.networks.subspace_network import SubspaceNetwork
 
 
-def load_models(path: str | Path, crossval_model: str | None = None) -> list[CheckpointModel]:
+def load_models(checkpoints: Sequence[Path]) -> list[CheckpointModel]:
     """Load the model of a checkpoint, or the models of a cross-validation.
 
     Args:
-        path: A checkpoint, or the folder of a cross-validation.
-        crossval_model: Name of the model, if the path is such a folder; see `checkpoints_of`.
+        checkpoints: Their checkpoints, from `named_checkpoints`.
 
     Raises:
         InputError: A model cannot be loaded, or the models were not trained on features of the same encoder.
     """
-    models = [load_model(checkpoint) for checkpoint in named_checkpoints(path, crossval_model)]
+    models = [load_model(checkpoint) for checkpoint in checkpoints]
     for model in models[1:]:
         if model.encoder != models[0].encoder:
             raise InputError(

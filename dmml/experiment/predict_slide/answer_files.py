@@ -20,8 +20,10 @@ from dmml.experiment.predict_slide.encoding.tile_choice import TileChoice
 from dmml.experiment.predict_slide.explain.explanation import Explanation
 from dmml.experiment.predict_slide.input import PREDICTION, Case, thumbnail_name
 from dmml.experiment.predict_slide.limits import AnswerLimits
+from dmml.experiment.predict_slide.options import PredictionOptions
 from dmml.experiment.predict_slide.qupath.options import QuPathFiles
 from dmml.experiment.run_folder import now
+from dmml.slides.wsi.slide import Slide
 from dmml.store.encoder_identity import STAINS
 
 if TYPE_CHECKING:
@@ -56,7 +58,12 @@ class PatientResult:
 
 
 def prediction_record(
-    result: PatientResult, models: Sequence[CheckpointModel], encoder: Encoder, tiles: TileChoice, command: str
+    result: PatientResult,
+    models: Sequence[CheckpointModel],
+    encoder: Encoder,
+    tiles: TileChoice,
+    command: str,
+    options: PredictionOptions,
 ) -> dict[str, Any]:
     """Return the content of `prediction.json`.
 
@@ -66,6 +73,7 @@ def prediction_record(
         encoder: The encoder of the tiles.
         tiles: How tiles were chosen.
         command: The typed command.
+        options: The options of the prediction.
     """
     model, identity = models[0], identity_of(models)
     answer, slides, limits = result.answer, result.encoded.sources, result.limits
@@ -81,7 +89,7 @@ def prediction_record(
             *filter(None, [limits.note]),
         ],
         "use": text.RESEARCH_USE,
-        "slides": slides,
+        "slides": _with_metadata(slides, result.case.slides) if options.slide_metadata else slides,
         "tiles_chosen": tiles.record,
         "model": identity,
         "encoder": encoder.identity | {key: model.encoder[key] for key in (STAINS,) if model.encoder.get(key)},
@@ -91,6 +99,14 @@ def prediction_record(
         "versions": {"dmml": __version__, "torch": torch.__version__},
         **result.explanation.record(),
     }
+
+
+def _with_metadata(slides: Sequence[dict[str, Any]], paths: Sequence[Path]) -> list[dict[str, Any]]:
+    described = []
+    for slide, path in zip(slides, paths, strict=True):
+        with Slide(path, slide["mpp"]) as opened:
+            described.append({**slide, "metadata": dict(opened.handle.properties)})
+    return described
 
 
 def write_answer(result: PatientResult, record: dict[str, Any], qupath: QuPathFiles) -> None:

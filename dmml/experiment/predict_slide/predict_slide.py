@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmml.errors import InputError
-from dmml.experiment.fold_models.load import as_one, load_models
+from dmml.experiment.fold_models.load import as_one
 from dmml.experiment.load_model import CheckpointModel, load_encoder_of, stain_normalization_of
 from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import Answer
@@ -17,13 +17,12 @@ from dmml.experiment.predict_slide.answer_files import PatientResult, prediction
 from dmml.experiment.predict_slide.answers_table import AnswersTable
 from dmml.experiment.predict_slide.encoding.encoded_ahead import EncodedAhead, EncodedCase, Progress, encode_case
 from dmml.experiment.predict_slide.encoding.patient_batch import patient_batch
-from dmml.experiment.predict_slide.encoding.tile_choice import TileChoice, check_budget, check_options, choose_tiles
+from dmml.experiment.predict_slide.encoding.tile_choice import TileChoice, choose_tiles
 from dmml.experiment.predict_slide.explain.explanation import explain
-from dmml.experiment.predict_slide.explain.levels import DEFAULT, ExplainLevel, explain_level
-from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_regions, check_scales
+from dmml.experiment.predict_slide.input import PREDICTION, Case, check_scales
 from dmml.experiment.predict_slide.limits import answer_limits, check_knows_slides
 from dmml.experiment.predict_slide.mean_answer import read_mean_answer
-from dmml.experiment.predict_slide.qupath.options import QuPathFiles
+from dmml.experiment.predict_slide.options import PredictionOptions
 from dmml.experiment.predict_slide.threads import threads_for
 from dmml.slides.slide_error import SlideError
 
@@ -63,79 +62,56 @@ class SlidePrediction:
 
 
 def predict_slides(
-    slides: Sequence[str | Path],
-    checkpoint: str | Path,
+    cases: Sequence[Case],
+    models: Sequence[CheckpointModel],
     out: str | Path,
-    mpp: float | None = None,
-    weights: str | Path | None = None,
-    one_patient: bool = False,
-    overwrite: bool = False,
-    tissue: str | None = None,
-    min_tissue: float | None = None,
-    roi: str | Path | None = None,
-    budget: float | None = None,
-    qupath: QuPathFiles | None = None,
-    explained: str = DEFAULT,
-    crossval_model: str | None = None,
-    strict: bool = False,
+    options: PredictionOptions,
     command: str = "",
     progress: Progress | None = None,
     done: Callable[[SlidePrediction], None] | None = None,
 ) -> list[SlidePrediction]:
-    """Predict raw slides with a teacher or a student.
+    """Predict raw slides with a teacher or a student, or with the mean of the models of a cross-validation.
 
     Args:
-        slides: Files, and folders that are searched for slides.
-        checkpoint: A checkpoint written by `dmml fit`, or the folder of a cross-validation, whose models are averaged.
+        cases: The patients, from `check_request`.
+        models: The model, or those whose mean is the answer.
         out: Output folder. Each patient's answer goes to a subfolder named after the patient's (first) slide, and
             `answers.csv` and `index.html` list all answers of the folder (see `AnswersTable`).
-        mpp: µm per pixel, used only for slides that do not state it.
-        weights: Local weights of the model's encoder.
-        one_patient: Whether all slides belong to one patient; otherwise each slide is a patient.
-        overwrite: Whether to replace existing answers.
-        tissue: Method that finds tissue, `colour` or `module:function`; None = as in training.
-        min_tissue: Smallest share of tissue of a tile that is read; None = as in training.
-        roi: GeoJSON file of the regions whose tiles are read, or folder with one per slide; None = whole slides.
-        budget: Share of the coarse tiles whose fine tiles are encoded, above 0 and at most 1; None = all.
-        qupath: Which files for QuPath are written besides the tiles; None = no others.
-        crossval_model: Which models of a cross-validation are averaged, if `checkpoint` is its folder; None = its students.
-        explained: How much is explained: a key of `LEVELS`.
-        strict: Whether a slide with a warning is an error, once all answers are written.
+        options: The options with which the cases were checked.
         command: The typed command, for the record.
         progress: Called while a slide is encoded, in another thread.
         done: Called with every answer as soon as it is written.
 
     Returns:
-        The answers in the order of the slides.
+        The answers in the order of the cases.
 
     Raises:
         InputError: An input cannot be used. If a slide has no tissue or cannot be decoded, the other patients are still
             predicted first. With `strict`, the same if a slide is unlike the training slides; its answer is written, too.
     """
-    cases = check_input(slides, out, mpp, weights, one_patient, overwrite)
     table = AnswersTable(out)
-    check_options(tissue, min_tissue, roi)
-    level = explain_level(explained)
-    check_budget(budget)
-    check_regions(cases, roi, mpp)
-    qupath = qupath or QuPathFiles()
-    qupath.check_slides([path for case in cases for path in case.slides], mpp)
-    models = load_models(checkpoint, crossval_model)
-    if len(models) > 1:
-        level.check_divides_one_model(checkpoint)
     model = models[0]
-    if strict:
+    if len(models) > 1:
+        options.explain_level.check_divides_one_model()
+    if options.strict:
         check_knows_slides(model)
-    tiles = choose_tiles(checkpoint, model.module.fitted.get("extraction"), tissue, min_tissue, roi, budget)
-    check_scales(cases, mpp, model.module.magnifications)
-    encoder = load_encoder_of(model, weights)
+    tiles = choose_tiles(
+        model.path,
+        model.module.fitted.get("extraction"),
+        options.tissue,
+        options.min_tissue,
+        options.roi,
+        options.budget,
+    )
+    check_scales(cases, options.mpp, model.module.magnifications)
+    encoder = load_encoder_of(model, options.weights)
     stains = stain_normalization_of(model)
     answers, failures = [], []
-    encode = partial(encode_case, model=model, encoder=encoder, tiles=tiles, stains=stains, mpp=mpp)
+    encode = partial(encode_case, model=model, encoder=encoder, tiles=tiles, stains=stains, mpp=options.mpp)
     with EncodedAhead(cases, encode, progress) as encoded_cases:
         for case, encoded in encoded_cases:
             try:
-                answers.append(_predict(case, encoded.result(), models, encoder, tiles, command, qupath, level, mpp))
+                answers.append(_predict(case, encoded.result(), models, encoder, tiles, command, options))
             except SlideError as error:
                 failures.append(str(error))
                 continue
@@ -146,7 +122,7 @@ def predict_slides(
         others = f"; {len(failures) - 1} more could not be predicted" if len(failures) > 1 else ""
         written = f"; the predictions of the other {len(answers)} of {len(cases)} are in {out}" if answers else ""
         raise InputError(f"{failures[0]}{others}{written}")
-    if strict:
+    if options.strict:
         _check_no_warnings(answers, len(cases))
     return answers
 
@@ -173,17 +149,16 @@ def _predict(
     encoder: Encoder,
     tiles: TileChoice,
     command: str,
-    qupath: QuPathFiles,
-    level: ExplainLevel,
-    mpp: float | None,
+    options: PredictionOptions,
 ) -> SlidePrediction:
     networks = [model.module for model in models]
     batch = patient_batch(case.name, encoded.bags, networks[0].magnifications)
     with threads_for(batch):
         answer, output = read_mean_answer(networks, batch)
-        answer, explanation = explain(as_one(networks), batch, answer, output, level, case.slides, mpp)
+        level = options.explain_level
+        answer, explanation = explain(as_one(networks), batch, answer, output, level, case.slides, options.mpp)
     limits = answer_limits(models[0], encoded, output.logits)
     result = PatientResult(case, encoded, batch, output, answer, explanation, limits)
-    record = prediction_record(result, models, encoder, tiles, command)
-    write_answer(result, record, qupath)
+    record = prediction_record(result, models, encoder, tiles, command, options)
+    write_answer(result, record, options.qupath)
     return SlidePrediction(case.folder, answer, record)

@@ -28,7 +28,7 @@ class ExplainLevel:
     sheet_px: int
     divides_deep_part: bool
 
-    def check_divides_one_model(self, path: object) -> None:
+    def check_divides_one_model(self) -> None:
         """Refuse to divide the deep parts of several models.
 
         Raises:
@@ -36,8 +36,8 @@ class ExplainLevel:
         """
         if self.divides_deep_part:
             raise InputError(
-                f"--explain {self.name}: divides the deep part of one model, and {path} holds several; give one of its "
-                "checkpoints, fold_0/…/checkpoints/best.ckpt, or --explain default"
+                f"--explain {self.name}: divides the deep part of one model, and a cross-validation holds several; give one "
+                "of its checkpoints, fold_0/…/checkpoints/best.ckpt, or --explain default"
             )
 
 
