@@ -1,4 +1,4 @@
-"""The code in README and docs that writes a store from arrays is run as printed, and a model is trained on the store."""
+"""The code in the docs that writes a store from arrays is run as printed, and a model is trained on the store."""
 
 import json
 import re
@@ -40,11 +40,11 @@ def config(name, patients, features, **more):
 
 
 @pytest.mark.slow
-def test_a_model_is_trained_on_the_store_that_the_readme_makes(repository, tmp_path, capsys):
+def test_a_model_is_trained_on_the_store_of_the_example(repository, tmp_path, capsys):
     """The import names the same encoder with unknown weights, so the checkpoint accepts both stores."""
     rng = np.random.default_rng(0)
     my_slides = [(f"{patient}-1", draw(rng), CELLS * 448 + 30, 0.25) for patient in PATIENTS]
-    exec(compile(snippet(repository / "README.md"), "README.md", "exec"), {"my_slides": my_slides})
+    exec(compile(snippet(repository / "docs" / "your_cohort.md"), "your_cohort.md", "exec"), {"my_slides": my_slides})
     store = FeatureStore("features.zarr")
     np.testing.assert_allclose(store.read("P00-1", 20).position, (CELLS * 448 + 30 + 224) * 0.25)
     np.testing.assert_array_equal(store.read("P00-1", 20).features, my_slides[0][1].astype(np.float16))
