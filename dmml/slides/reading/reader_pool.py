@@ -16,9 +16,10 @@ from typing import TypeVar
 
 from dmml.errors import reason_of
 from dmml.slides.reading.reader_process import ReaderFailed, ReaderProcess
-from dmml.slides.reading.tile_reading import SlideSource, TileBatch, TileGroup
+from dmml.slides.reading.tile_reading import SlideSource, TileBatch
 from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.layout import Layout, SlideRequest
+from dmml.slides.tiling.tile_groups import TileGroup
 from dmml.usable_cores import usable_cores
 
 TIMEOUT_S = 900.0
