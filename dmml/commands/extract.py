@@ -118,6 +118,13 @@ def _add_running_options(parser: argparse.ArgumentParser) -> None:
         metavar="I/N",
         help="extract only the I-th of N disjoint parts; ranks of torchrun and srun are detected without this option",
     )
+    running.add_argument(
+        "--storage-wait",
+        type=float,
+        default=10.0,
+        metavar="MIN",
+        help="minutes to wait if none of the slides can be reached, as on a network folder that is gone (default: 10)",
+    )
     running.add_argument("--strict", action="store_true", help="end with an error if any slide failed")
     running.add_argument("--overwrite", action="store_true", help="extract slides again that are already in the store")
 
@@ -151,6 +158,7 @@ def run(args: argparse.Namespace) -> None:
         stain_normalization=args.stain_normalization,
         stain_target=args.stain_target,
         roi=args.roi,
+        storage_wait=args.storage_wait,
     )
     if result.estimate is not None:
         _report_dry_run(args.out, result, result.estimate)
@@ -169,6 +177,8 @@ def _report_dry_run(out: str, result: ExtractionResult, estimate: Estimate) -> N
 
 def _report(out: str, result: ExtractionResult) -> None:
     """Print the final summary, and what the user should know or do next."""
+    from dmml.slides.storage.lost_storage import STATE as STORAGE_LOST
+
     if result.shard is not None:
         print(f"part {result.shard.index + 1} of {result.shard.count} (by {result.shard.source})")
     speed = ""
@@ -193,6 +203,8 @@ def _report(out: str, result: ExtractionResult) -> None:
         print(f"warning: {warning}")
     _report_notes(result.notes)
     _report_failures(result.failures, f"{len(result.failures)} files not extracted, listed in {result.failures_file}:")
+    if n_lost := sum(failure.state == STORAGE_LOST for failure in result.failures):
+        print(f"{n_lost} of them could not be reached: run the same command again once their storage answers")
     _report_unused_files(result)
     if result.qc:
         print(f"look at {result.qc} before training")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dmml.errors import InputError
 from dmml.slides.discovery.file_names import in_one_line
+from dmml.slides.storage.lost_storage import lost_errno
 from dmml.slides.wsi.plain_image import PLAIN_SUFFIXES
 
 SUFFIXES = (
@@ -100,7 +101,7 @@ def _files_inside(folder: Path) -> list[tuple[Path, bool]]:
     """
     files: list[tuple[Path, bool]] = []
     visited, of_dmml = set[str](), set[Path]()
-    for parent_name, folders, names in os.walk(folder, followlinks=True):
+    for parent_name, folders, names in os.walk(folder, followlinks=True, onerror=_stop_if_lost):
         parent, real = Path(parent_name), os.path.realpath(parent_name)
         if "zarr.json" in names or real in visited:  # a link may lead back
             folders.clear()
@@ -110,7 +111,23 @@ def _files_inside(folder: Path) -> list[tuple[Path, bool]]:
             of_dmml.add(parent)
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [(parent / name, parent in of_dmml) for name in names if not name.startswith(".")]
-    return sorted((path, its) for path, its in files if path.is_file() or (path.is_symlink() and not path.exists()))
+    try:
+        return sorted((path, its) for path, its in files if path.is_file() or (path.is_symlink() and not path.exists()))
+    except OSError as error:
+        _stop_if_lost(error)
+        raise
+
+
+def _stop_if_lost(error: OSError) -> None:
+    """Stop if a folder cannot be listed because of its storage: its slides would be left out without a word.
+
+    Raises:
+        InputError: The storage does not answer.
+    """
+    if lost_errno(error):
+        raise InputError(
+            f"{error.filename}: cannot be listed ({error.strerror}); run the same command again once its storage answers"
+        ) from error
 
 
 def _why_none(files: FoundFiles) -> str:

@@ -58,7 +58,12 @@ class SlideInProgress:
         partial_file: Path | None,
         encoded: Mapping[int, np.ndarray] = MappingProxyType({}),
     ):
-        self.request = replace(request, slide_stains=layout.stains, damaged_levels=layout.damaged_levels)
+        self.request = replace(
+            request,
+            slide_stains=layout.stains,
+            damaged_levels=layout.damaged_levels,
+            laid_out_on=(layout.attributes["source_bytes"], layout.attributes["source_time"]),
+        )
         self.layout = layout
         self.features = {m: np.zeros((len(t), encoder.dim), np.float16) for m, t in layout.tiles.items()}
         self.is_encoded = {m: np.zeros(len(t), bool) for m, t in layout.tiles.items()}

@@ -50,11 +50,12 @@ def extract(
             reading processes, 0 for a thread, None for as many as keep the encoder busy;
             `shard`, `i/n`; `strict`, raise an error at the end if any slide failed; `overwrite`, extract slides again
             that the store already holds; `dry_run`, only report what would be done; `stain_normalization`, `macenko` or
-            `vahadane`, and `stain_target`, an image (None means the built-in target).
+            `vahadane`, and `stain_target`, an image (None means the built-in target); `storage_wait`, minutes to wait
+            for slides if none of them can be reached.
 
     Raises:
-        InputError: Nothing can be extracted, the store was made with other options, the disk is full, or `strict` is
-            set and a slide failed.
+        InputError: Nothing can be extracted, the store was made with other options, the disk is full, the storage of the
+            slides is gone, or `strict` is set and a slide failed.
     """
     if "least_tissue" in options:
         raise InputError("least_tissue: this option is now called min_tissue; rename it")
@@ -98,7 +99,14 @@ def _discover(slides: Sequence[str | Path], job: ExtractionJob, readers: ReaderP
     store = None if job.options.overwrite else job.store
     is_stored = stored_slide_test(store, result.changed, job.mpp_of, job.roi)
     discovery = discover_slides(
-        slides, job.mpp_of, job.magnifications, readers, is_stored, job.manifest.select, job.shard
+        slides,
+        job.mpp_of,
+        job.magnifications,
+        readers,
+        is_stored,
+        job.manifest.select,
+        job.shard,
+        job.storage_watch(readers),
     )
     check_one_slide(job.roi, len(discovery.examined_files()))
     result.skipped = [path.stem for path in discovery.done]

@@ -14,6 +14,8 @@ from dmml.slides.discovery.shards import Shard, shard_of
 from dmml.slides.extraction.options import ExtractionOptions
 from dmml.slides.extraction.result import ExtractionResult
 from dmml.slides.extraction.stored_slides import existing_store
+from dmml.slides.reading.reader_pool import ReaderPool
+from dmml.slides.reading.storage_watch import StorageWatch
 from dmml.slides.stains.choose import stain_normalization
 from dmml.slides.stains.stains import StainNormalization
 from dmml.slides.tiling.layout import SlideRequest
@@ -64,7 +66,12 @@ class ExtractionJob:
             self.manifest.mpp_from(path.stem),
             self.stain_normalization,
             roi=self.roi,
+            is_listed=True,
         )
+
+    def storage_watch(self, readers: ReaderPool) -> StorageWatch:
+        """What waits for slides that cannot be reached."""
+        return StorageWatch(lambda path: readers.is_reachable(self.request(path)), self.options.storage_wait)
 
 
 def prepare(out: str | Path, options: ExtractionOptions) -> ExtractionJob:

@@ -16,6 +16,7 @@ from dmml.slides.extraction.encoded_slide import EncodedSlide, SlideInProgress
 from dmml.slides.reading.reader_demand import ReaderDemand
 from dmml.slides.reading.tile_reading import TileBatch
 from dmml.slides.slide_error import SlideError
+from dmml.slides.storage.lost_storage import STATE as STORAGE_LOST
 from dmml.slides.tiling.grid import TILE_PX
 from dmml.slides.tiling.layout import Layout, SlideRequest
 
@@ -165,7 +166,9 @@ class _Stream:
 
     def _fail(self, slide: SlideInProgress, error: SlideError) -> None:
         slide.error = error
-        if slide.partial is not None:
+        if slide.partial is not None and error.state == STORAGE_LOST:
+            slide.partial.close()  # what was encoded is used as soon as the rest of the slide can be read
+        elif slide.partial is not None:
             slide.partial.remove()
         self.finished.append(EncodedSlide(slide.request, error=error))
 

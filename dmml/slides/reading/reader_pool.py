@@ -97,6 +97,13 @@ class ReaderPool:
         """See `SlideSource.read`; the future raises `SlideError` if the slide cannot be used."""
         return self._submit(SlideSource.read, request, group)
 
+    def is_reachable(self, request: SlideRequest) -> bool:
+        """See `SlideSource.is_reachable`; storage that hangs does not answer, either."""
+        try:
+            return self._submit(SlideSource.is_reachable, request).result()
+        except SlideError:
+            return False
+
     def close(self) -> None:
         """End all readers and drop unanswered requests."""
         self._is_closed = True

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from dmml.slides.slide_error import SlideError
 from dmml.slides.stains.colour_map import ColourMap
+from dmml.slides.storage.lost_storage import STATE, StorageProbe, storage_lost, with_retries
 from dmml.slides.tiling.grid import TILE_PX
 from dmml.slides.tiling.layout import Layout, SlideRequest, lay_out
 from dmml.slides.tiling.tile_groups import TileGroup, read_tile_group
@@ -19,6 +23,11 @@ _KEPT_PX = 8_000_000
 """Slides of up to this many pixels stay open after they were laid out, since all that was decoded is still cached"""
 _MAX_OPEN = 3
 """Slides that one reader keeps open: the one whose tiles it reads, and small ones that it has laid out for later"""
+
+
+_MAY_BE_LOST = (STATE, "missing", "unopenable")
+"""States behind which storage may hide; that of a tile that cannot be decoded was asked when it was read"""
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -48,13 +57,13 @@ class SlideSource:
         Raises:
             SlideError: The slide cannot be used.
         """
-        try:
+
+        def attempt() -> str | None:
             with Slide(request.path, request.mpp) as slide:
                 slide.check_scale(request.magnifications)
                 return slide.series
-        except OSError as error:
-            reason = f"{request.path}: cannot be read ({error.strerror or error}); check the file and its permissions"
-            raise SlideError("unreadable", reason) from error
+
+        return self._with_retries(request, attempt)
 
     def lay_out(self, request: SlideRequest) -> Layout:
         """Find the tissue of a slide and lay tiles on it.
@@ -62,19 +71,30 @@ class SlideSource:
         Raises:
             SlideError: The slide cannot be used.
         """
-        slide = self._open(request)
-        try:
+
+        def attempt() -> Layout:
+            slide = self._open(request)
             slide.check_scale(request.magnifications)
-            layout = lay_out(slide, request)
+            return lay_out(slide, request)
+
+        try:
+            layout = self._with_retries(request, attempt)
         except BaseException:
             self._close(request)
             raise
-        if math.prod(slide.dimensions) > _KEPT_PX:
+        if math.prod(layout.attributes["dimensions"]) > _KEPT_PX:
             self._close(request)
         return layout
 
     def read(self, request: SlideRequest, group: TileGroup) -> TileBatch:
-        """Read the tiles of a group, normalised if asked; those that cannot be decoded are left out and counted."""
+        """Read the tiles of a group, normalised if asked; those that cannot be decoded are left out and counted.
+
+        Raises:
+            SlideError: The slide cannot be used any more.
+        """
+        return self._with_retries(request, lambda: self._read(request, group))
+
+    def _read(self, request: SlideRequest, group: TileGroup) -> TileBatch:
         slide, colours = self._open(request), self._colour_map(request)
         pixels = np.empty((len(group.row) + len(group.child_row), TILE_PX, TILE_PX, 3), np.uint8)
         magnifications: list[int] = []
@@ -89,6 +109,37 @@ class SlideSource:
             np.array(magnifications, np.int64), np.array(rows, np.int64), pixels[: len(rows)], n_unreadable
         )
 
+    def is_reachable(self, request: SlideRequest) -> bool:
+        """Whether the storage of a slide answers."""
+        try:
+            with open(request.path, "rb") as file:
+                return bool(file.read(1))
+        except OSError:
+            return False
+
+    def _with_retries(self, request: SlideRequest, attempt: Callable[[], Answer]) -> Answer:
+        """Return what `attempt` returns; as long as the slide's storage does not answer, open the slide again later."""
+
+        def checked_attempt() -> Answer:
+            try:
+                return attempt()
+            except (SlideError, OSError) as error:
+                if isinstance(error, SlideError) and (
+                    error.state not in _MAY_BE_LOST or (error.state == "missing" and not request.is_listed)
+                ):
+                    raise
+                self._close(request)
+                if not (isinstance(error, SlideError) and error.state == STATE):
+                    StorageProbe(request.path).check(error)
+                if isinstance(error, SlideError):
+                    raise
+                reason = (
+                    f"{request.path}: cannot be read ({error.strerror or error}); check the file and its permissions"
+                )
+                raise SlideError("unreadable", reason) from error
+
+        return with_retries(checked_attempt)
+
     def close(self) -> None:
         """Close all slides."""
         for slide in self._slides.values():
@@ -98,7 +149,10 @@ class SlideSource:
     def _open(self, request: SlideRequest) -> Slide:
         """Return the slide, which stays open for its tiles; of too many, the one not used for longest is closed."""
         key = (request.path, request.mpp)
-        slide = self._slides.pop(key, None) or Slide(request.path, request.mpp)
+        slide = self._slides.pop(key, None)
+        if slide is None:
+            _check_unchanged(request)
+            slide = Slide(request.path, request.mpp)
         slide.levels.exclude(request.damaged_levels)
         self._slides[key] = slide
         if len(self._slides) > _MAX_OPEN:
@@ -106,7 +160,8 @@ class SlideSource:
         return slide
 
     def _close(self, request: SlideRequest) -> None:
-        self._slides.pop((request.path, request.mpp)).close()
+        if (slide := self._slides.pop((request.path, request.mpp), None)) is not None:
+            slide.close()
 
     def _colour_map(self, request: SlideRequest) -> ColourMap | None:
         """Return the normalisation of the slide's colours, which is computed once for all its tiles."""
@@ -116,3 +171,16 @@ class SlideSource:
             target = request.stain_normalization.target_stains
             self._colours = request, ColourMap(request.slide_stains, target)
         return self._colours[1]
+
+
+def _check_unchanged(request: SlideRequest) -> None:
+    """Refuse to read tiles from another file than the one on which they were laid.
+
+    Raises:
+        SlideError: State `storage_lost`.
+    """
+    if request.laid_out_on is None:
+        return
+    status = os.stat(request.path)
+    if (status.st_size, status.st_mtime_ns) != request.laid_out_on:
+        raise storage_lost(request.path, "the file has changed while it was read")

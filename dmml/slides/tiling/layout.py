@@ -60,6 +60,10 @@ class SlideRequest:
     """GeoJSON file of the slide's regions of interest, or folder with one file per slide; None means the whole slide"""
     damaged_levels: tuple[int, ...] = ()
     """Levels of the slide that are damaged, which its layout determines; no tile is read from them"""
+    is_listed: bool = False
+    """Whether the file was found when its folder was listed, so that it has vanished since if it is missing"""
+    laid_out_on: tuple[int, int] | None = None
+    """Bytes and time (ns) of the file on which the tiles were laid; tiles are not read from another"""
 
 
 @dataclass

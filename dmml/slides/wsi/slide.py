@@ -12,6 +12,7 @@ from PIL import Image
 
 from dmml.errors import reason_of
 from dmml.slides.slide_error import SlideError
+from dmml.slides.storage.lost_storage import StorageProbe
 from dmml.slides.wsi.block_means import block_means
 from dmml.slides.wsi.bounds import bounds_of
 from dmml.slides.wsi.jpeg_reader import JpegReader
@@ -55,7 +56,7 @@ class Slide:
     """
 
     def __init__(self, path: str | Path, mpp: float | None = None):
-        self.path, self.unreadable_um2 = Path(path), 0.0
+        self.path, self.unreadable_um2, self._storage = Path(path), 0.0, StorageProbe(Path(path))
         if mpp is not None:
             check_mpp(mpp)
         if not self.path.exists():
@@ -262,17 +263,18 @@ class Slide:
         """Read (height, width, 3) uint8 on white; `corner` is in pixels of the finest level, and `size` in those of `level`.
 
         Raises:
-            SlideError: This part of the file cannot be decoded (state `unreadable`).
+            SlideError: This part of the file cannot be decoded (state `unreadable`), or the storage of the file does not
+                answer (`storage_lost`).
         """
         try:
             return self._decoded(corner, level, size)
         except Exception as error:
             # After an error, OpenSlide answers every later call with the same error; only a new handle can read on.
             self.handle.close()
+            self._storage.check(error, is_thorough=True)
             self.handle = open_slide(self.path, self.mpp).handle
-            raise SlideError(
-                "unreadable", f"{self.path}: cannot be decoded ({reason_of(error)}); fetch the file again"
-            ) from error
+            reason = f"{self.path}: cannot be decoded ({reason_of(error)}); fetch the file again"
+            raise SlideError("unreadable", reason) from error
 
     def _decoded(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> np.ndarray:
         if isinstance(self.handle, JpegReader):
