@@ -18,6 +18,7 @@ from dmml.slides.failures import Failure
 from dmml.slides.reading.reader_pool import ReaderPool
 from dmml.slides.reading.storage_watch import StorageWatch
 from dmml.slides.slide_error import SlideError
+from dmml.slides.staging.staged_slides import StagedSlides
 from dmml.slides.storage.lost_storage import STATE, is_lost, storage_lost
 from dmml.slides.tiling.layout import SlideRequest
 
@@ -65,6 +66,7 @@ def discover_slides(
     select: Callable[[list[Path], list[Path]], Selection] = lambda slides, unscaled: Selection(slides, unscaled),
     shard: Shard | None = None,
     storage: StorageWatch | None = None,
+    staged: StagedSlides | None = None,
 ) -> Discovery:
     """Find the slides, refuse stems that occur twice, and open each slide that is not done.
 
@@ -77,12 +79,13 @@ def discover_slides(
         is_done: Whether a slide need not be opened; may raise `SlideError`.
         select: Picks the wanted slides among the slides and the images without a scale, and names the missing ones.
         shard: Only slides of this shard are checked.
+        staged: Slides on object storage, which are opened only after they were downloaded.
         storage: Waits for storage that is gone; None means that a slide that is lost is recorded at once.
 
     Raises:
         InputError: A path is missing, there is no slide at all, or storage is gone and does not come back.
     """
-    files = find_slides(inputs, lambda path: mpp_of(path) is not None)
+    files = find_slides(inputs, lambda path: mpp_of(path) is not None, staged)
     selection = select(files.slides, files.unscaled)
     if not selection.slides:
         raise InputError(
@@ -98,6 +101,8 @@ def discover_slides(
     def attempt(path: Path) -> _CheckedFile:
         try:
             done = is_done(path)
+            if staged is not None and path in staged:
+                return _CheckedFile(path, staged.series(path), is_done=done)
             if done and not _is_dicom(path):
                 return _CheckedFile(path, is_done=True)
             request = SlideRequest(path, magnifications, mpp_of(path), is_listed=path not in broken_links)

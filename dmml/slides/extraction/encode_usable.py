@@ -21,9 +21,9 @@ from dmml.slides.extraction.stream import EncodedSlide, encode_slides
 from dmml.slides.failures import Failure
 from dmml.slides.reading.reader_pool import ReaderPool
 from dmml.slides.slide_error import SlideError
+from dmml.slides.staging.download import STATE as NOT_DOWNLOADED
 from dmml.slides.storage.lost_storage import STATE as STORAGE_LOST
 from dmml.slides.tiling.layout import SlideRequest
-from dmml.slides.wsi.file_identity import is_same_file
 from dmml.store import FeatureStore, is_store
 from dmml.store.backends import backend_of
 
@@ -31,7 +31,7 @@ from dmml.store.backends import backend_of
 def dry_run(discovery: Discovery, job: ExtractionJob, readers: ReaderPool) -> Estimate:
     """Estimate what an extraction would do."""
     requests = [job.request(path) for path in discovery.usable]
-    return estimate(requests, _load_encoder(job), readers, job.out)
+    return estimate(requests, _load_encoder(job), job, readers)
 
 
 def encode_usable(
@@ -91,14 +91,18 @@ class _SlidesToStore:
                 self.writer.finish()
             except SlideError as error:  # the disk is full: written slides stay, and no more can be written
                 file = _slide_named_in(str(error), self.discovery.usable)
-                self.job.result.failures.append(Failure(file, error.state, str(error)))
+                self.job.result.failures.append(Failure(self.job.shown(file), error.state, self.job.shown(str(error))))
 
     def _encode_remaining(self, progress: Progress) -> None:
         def report(request: SlideRequest, done: int, resumed: int, total: int) -> None:
             progress.tile(request.path.stem, done, resumed, total)
 
         partial_file = backend_of(self.job.out).partial_file
-        for slide in encode_slides(self._requests(), self.encoder, self.readers, report, partial_file):
+        lay_out = self.job.lay_out(self.readers)
+        slides = encode_slides(
+            self._requests(), self.encoder, self.readers, report, partial_file, lay_out, self._release_read
+        )
+        for slide in slides:
             if slide.error is not None:
                 self._count_failure(slide, slide.error)
                 if slide.request.path in self.lost:
@@ -106,6 +110,9 @@ class _SlidesToStore:
             else:
                 self.writer.write(slide)
             progress.slide(sum(len(bag.features) for bag in slide.bags.values()) - slide.resumed_tiles)
+
+    def _release_read(self, request: SlideRequest) -> None:
+        self.job.release(request.path, was_read=True)
 
     def _requests(self) -> Iterator[SlideRequest]:
         result = self.job.result
@@ -117,7 +124,9 @@ class _SlidesToStore:
                 result.skipped.append(path.stem)
                 self.locks.release(path.stem)
             else:
-                result.failures[:] = [failure for failure in result.failures if failure.file != str(path)]
+                result.failures[:] = [
+                    failure for failure in result.failures if failure.file != self.job.shown(str(path))
+                ]
                 yield self.job.request(path)
 
     def _was_written_meanwhile(self, path: Path) -> bool:
@@ -130,8 +139,8 @@ class _SlidesToStore:
         if self.job.options.overwrite:
             return store.written_at(path.stem) != self.job.written_at.get(path.stem)
         try:
-            return is_same_file(path, store.slide_attributes(path.stem))
-        except OSError:  # its reader will say what is wrong with the file
+            return self.job.is_same_file(path, store.slide_attributes(path.stem))
+        except (OSError, SlideError):  # its reader will say what is wrong with the file
             return False
 
     def _open_store(self) -> FeatureStore:
@@ -149,13 +158,15 @@ class _SlidesToStore:
             result.notes[slide_id] = notes
         if slide.partial is not None:
             slide.partial.remove()
+        self.job.release(slide.request.path)
         self.locks.release(slide_id)
 
     def _count_failure(self, slide: EncodedSlide, error: SlideError) -> None:
         path = slide.request.path
-        self.job.result.failures.append(Failure(str(path), error.state, str(error)))
+        self.job.release(path)
+        self.job.result.failures.append(self.job.failure(path, error))
         record_failures_so_far(self.job.result, self.locks)
-        if error.state == STORAGE_LOST:
+        if error.state in (STORAGE_LOST, NOT_DOWNLOADED):
             self.storage.wait(path, [*self.remaining, *self.lost])
             if path not in self.had_second_attempt:
                 self.had_second_attempt.add(path)

@@ -46,6 +46,8 @@ class ExtractionOptions:
     stain_target: str | Path | None = None
     roi: str | Path | None = None
     storage_wait: float = DEFAULT_WAIT_MIN
+    staging: str | Path | None = None
+    staging_gib: float | None = None
 
     def check(self) -> tuple[int, ...]:
         """Check the options and return the magnifications from coarse to fine.
@@ -68,6 +70,8 @@ class ExtractionOptions:
             raise InputError(f"--readers {self.readers}: must be at least 0")
         if not 0 <= self.storage_wait < math.inf:
             raise InputError(f"--storage-wait {self.storage_wait}: give minutes, 0 or more")
+        if self.staging_gib is not None and not 0 < self.staging_gib < math.inf:
+            raise InputError(f"--staging-gib {self.staging_gib}: must be above 0")
         if self.tissue != DEFAULT_TISSUE:
             from dmml.slides.tiling.tissue import tissue_function
 
