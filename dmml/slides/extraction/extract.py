@@ -70,7 +70,8 @@ def extract(
     with ExitStack() as stack:
         readers = stack.enter_context(ReaderPool(job.options.readers))
         if any(map(is_url, slides)):
-            job.staged = StagedSlides(job.options.staging and Path(job.options.staging), job.options.staging_gib)
+            staging = job.options.staging
+            job.staged = StagedSlides(None if staging is None else Path(staging), job.options.staging_gib)
             stack.callback(job.staged.close)  # before the readers end, for which its threads wait
         discovery = _discover(slides, job, readers)
         _warn_of_pretraining(job, discovery)

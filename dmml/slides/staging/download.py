@@ -63,7 +63,11 @@ class Downloader:
             self._check_open()
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                file_system.get_file(file.name, str(part), callback=Callback(hooks={"ends_with_run": lambda size, value: self._check_open()}))
+                file_system.get_file(
+                    file.name,
+                    str(part),
+                    callback=Callback(hooks={"ends_with_run": lambda size, value: self._check_open()}),
+                )
                 self._check(file_system, part, file, seen_md5)
                 os.utime(part, ns=(file.time_ns, file.time_ns))
                 os.replace(part, path)

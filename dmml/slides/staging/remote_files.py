@@ -107,18 +107,21 @@ def _is_plain(name: str) -> bool:
 
 
 def _time_ns(info: Mapping[str, Any]) -> int:
-    value = next((info[name] for name in _TIMES if info.get(name)), None)
+    value: Any = next((info[name] for name in _TIMES if info.get(name)), None)
     if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            try:
-                value = parsedate_to_datetime(value)
-            except ValueError:
-                return 0
+        value = _parsed_time(value)
     if isinstance(value, datetime):
         value = (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     return int(value) * 10**9 if isinstance(value, int | float) else 0
+
+
+def _parsed_time(text: str) -> datetime | None:
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            return parse(text)
+        except ValueError:
+            continue
+    return None
 
 
 def _md5(info: Mapping[str, Any]) -> tuple[str, bool]:
@@ -135,6 +138,8 @@ def _md5(info: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def _listing_error(url: str, error: Exception) -> InputError:
+    if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError | PermissionError):
+        error = error.__cause__  # fsspec says of a server that does not answer that there is no such file
     reason, protocol = reason_of(error), url.partition("://")[0]
     if isinstance(error, ImportError):
         remedy = "pip install 'dmml[s3]'" if protocol in ("s3", "s3a") else f"pip install 'fsspec[{protocol}]'"

@@ -54,7 +54,10 @@ def test_a_file_that_gives_input_output_errors_is_recorded_and_the_others_are_ex
 
 
 def test_errors_of_storage_are_found_among_the_causes_of_an_error():
-    with pytest.raises(OSError) as caught, open(DOES_NOT_ANSWER, "rb", buffering=0) as file:
+    with (
+        pytest.raises(OSError, match=os.strerror(errno.EIO)) as caught,
+        open(DOES_NOT_ANSWER, "rb", buffering=0) as file,
+    ):
         file.read(1)
     outer = ValueError("not a TIFF")
     outer.__cause__ = caught.value
