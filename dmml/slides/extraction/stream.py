@@ -168,6 +168,7 @@ class _Stream:
     def begin(self, slide: SlideInProgress) -> None:
         """Take a slide as the next one to read."""
         if slide.n_done == slide.n_tiles:  # an earlier run encoded it completely, and died before it was written
+            self.on_read(slide.request)
             self._finish(slide)
         else:
             self.current = slide

@@ -15,6 +15,7 @@ from s3_server import BUCKET, empty_bucket, s3_server, upload
 from dmml.__main__ import main
 from dmml.errors import InputError
 from dmml.slides.extraction.extract import extract
+from dmml.slides.extraction.slide_writer import SlideWriter
 from dmml.slides.reading import storage_watch
 from dmml.slides.staging import download, staged_slides
 from dmml.slides.staging.staging_folder import StagingFolder
@@ -163,6 +164,19 @@ def test_what_a_killed_run_left_is_used_again_or_removed(make_slide, small_encod
     assert asked == [True, True]  # nothing is downloaded again
     assert set().union(*names) <= {"a.tif", "b.tif"}
     assert left_over() == []
+
+
+def test_a_slide_that_only_has_to_be_written_makes_room_for_the_next(make_slide, small_encoder, s3, monkeypatch):
+    """A run died between the encoder and the store; nothing is read of this slide, so no last tile gives room back."""
+    for name in "ab":
+        make_slide(f"in/{name}.tif", **SMALL)
+    url, size = upload(s3, "in"), max(path.stat().st_size for path in Path("in").iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(SlideWriter, "write", lambda *slide: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            extract([url], "f.zarr", small_encoder, staging_gib=1.5 * size / 2**30)
+    result = extract([url], "f.zarr", small_encoder, staging_gib=1.5 * size / 2**30)
+    assert (sorted(result.written), result.resumed_tiles > 0) == (["a", "b"], True)
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path):
