@@ -79,12 +79,12 @@ def find_slides(
     return files
 
 
-def _list(given: str | Path, staged: StagedSlides | None) -> tuple[Path, list[tuple[Path, bool]]]:
+def _list(path_or_url: str | Path, staged: StagedSlides | None) -> tuple[Path, list[tuple[Path, bool]]]:
     """Return the path of an input, and its files as `_files_inside` does."""
-    if staged is not None and is_url(given):
-        path, inside = staged.find(str(given))
+    if staged is not None and is_url(path_or_url):
+        path, inside = staged.find(str(path_or_url))
         return path, [(path, False)] if inside == [path] else _visible(path, inside)
-    path = Path(given)
+    path = Path(path_or_url)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     return path, _files_inside(path) if path.is_dir() else [(path, False)]

@@ -91,7 +91,9 @@ class _SlidesToStore:
                 self.writer.finish()
             except SlideError as error:  # the disk is full: written slides stay, and no more can be written
                 file = _slide_named_in(str(error), self.discovery.usable)
-                self.job.result.failures.append(Failure(self.job.shown(file), error.state, self.job.shown(str(error))))
+                self.job.result.failures.append(
+                    Failure(self.job.with_urls(file), error.state, self.job.with_urls(str(error)))
+                )
 
     def _encode_remaining(self, progress: Progress) -> None:
         def report(request: SlideRequest, done: int, resumed: int, total: int) -> None:
@@ -125,7 +127,7 @@ class _SlidesToStore:
                 self.locks.release(path.stem)
             else:
                 result.failures[:] = [
-                    failure for failure in result.failures if failure.file != self.job.shown(str(path))
+                    failure for failure in result.failures if failure.file != self.job.with_urls(str(path))
                 ]
                 yield self.job.request(path)
 

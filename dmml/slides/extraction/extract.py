@@ -120,7 +120,8 @@ def _discover(slides: Sequence[str | Path], job: ExtractionJob, readers: ReaderP
         job.staged,
     )
     discovery.failures = [
-        Failure(job.shown(failure.file), failure.state, job.shown(failure.reason)) for failure in discovery.failures
+        Failure(job.with_urls(failure.file), failure.state, job.with_urls(failure.reason))
+        for failure in discovery.failures
     ]
     if job.staged is not None:
         job.staged.keep_only(discovery.usable)

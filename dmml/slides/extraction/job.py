@@ -86,15 +86,15 @@ class ExtractionJob:
                 return self.staged.is_reachable(path)
             return readers.is_reachable(self.request(path))
 
-        return StorageWatch(is_reachable, self.options.storage_wait, self.shown)
+        return StorageWatch(is_reachable, self.options.storage_wait, self.with_urls)
 
-    def shown(self, text: str) -> str:
+    def with_urls(self, text: str) -> str:
         """Replace paths of staged slides in a text by their URLs."""
-        return text if self.staged is None else self.staged.shown(text)
+        return text if self.staged is None else self.staged.with_urls(text)
 
     def failure(self, path: Path, error: SlideError) -> Failure:
         """What `failures.csv` says of a slide."""
-        return Failure(self.shown(str(path)), error.state, self.shown(str(error)))
+        return Failure(self.with_urls(str(path)), error.state, self.with_urls(str(error)))
 
     @property
     def is_same_file(self) -> Callable[[Path, Mapping[str, Any]], bool]:

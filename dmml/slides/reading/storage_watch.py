@@ -26,16 +26,16 @@ class StorageWatch:
     Args:
         is_reachable: Whether the storage of a slide answers; called by one thread at a time.
         wait_min: Minutes to wait.
-        shown: Returns the path of a slide as the user knows it.
+        name_of: Returns the path of a slide as the user knows it.
     """
 
     def __init__(
         self,
         is_reachable: Callable[[Path], bool],
         wait_min: float = DEFAULT_WAIT_MIN,
-        shown: Callable[[str], str] = str,
+        name_of: Callable[[str], str] = str,
     ):
-        self._is_reachable, self._wait_min, self._shown = is_reachable, wait_min, shown
+        self._is_reachable, self._wait_min, self._name_of = is_reachable, wait_min, name_of
         self._lock = threading.Lock()
         self._gave_up: InputError | None = None
 
@@ -63,7 +63,7 @@ class StorageWatch:
                 return False
             _LOG.warning(
                 "%s and the slides after it cannot be reached; waiting up to %g min for their storage",
-                self._shown(str(path)),
+                self._name_of(str(path)),
                 self._wait_min,
             )
             start = time.monotonic()
@@ -71,11 +71,13 @@ class StorageWatch:
                 time.sleep(min(_POLL_S, 60 * self._wait_min))
                 if self._any_reachable((path, *others)):
                     _LOG.warning(
-                        "the storage of %s answers again after %.0f s", self._shown(str(path)), time.monotonic() - start
+                        "the storage of %s answers again after %.0f s",
+                        self._name_of(str(path)),
+                        time.monotonic() - start,
                     )
                     return True
             self._gave_up = InputError(
-                f"{self._shown(str(path.parent))}: its slides could not be reached for {self._wait_min:g} min; no slide is lost: run the same "
+                f"{self._name_of(str(path.parent))}: its slides could not be reached for {self._wait_min:g} min; no slide is lost: run the same "
                 "command again once their storage answers (--storage-wait sets the minutes)"
             )
             raise self._gave_up

@@ -76,8 +76,8 @@ def list_remote(url: str) -> RemoteFolder:
         is_single = info["type"] == "file" and not is_page
         root = root.rstrip("/")
         folder = root.rpartition("/")[0] if is_single else root
-        found = file_system.find(folder, detail=True)
-        infos = {_below(folder, name): its for name, its in found.items() if its.get("type", "file") == "file"}
+        infos_by_name = file_system.find(folder, detail=True)
+        infos = {_below(folder, name): its for name, its in infos_by_name.items() if its.get("type", "file") == "file"}
         infos = {name: its for name, its in infos.items() if _is_plain(name)}
         if is_single:
             infos[root.rpartition("/")[2]] = info

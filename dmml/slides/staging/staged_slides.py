@@ -82,7 +82,7 @@ class StagedSlides:
             return root / folder.single, [root / folder.single]
         return root, [root / name for name in folder.files]
 
-    def shown(self, text: str) -> str:
+    def with_urls(self, text: str) -> str:
         """Replace staged paths in a text by the URLs for which they stand."""
         for root, url in self._urls.items():
             text = text.replace(root, url)

@@ -116,8 +116,8 @@ class Levels:
                         _cells(self._read(level, round(x), round(y), side, side)),
                         _cells(self._read(finer, *fine_box)),
                     ]
-                except Exception as error:  # what cannot be decoded is detected and counted when tiles are read
-                    if isinstance(error, SlideError) and error.state != "unreadable":
+                except SlideError as error:  # what cannot be decoded is detected and counted when tiles are read
+                    if error.state != "unreadable":
                         raise
                     continue
                 if max(patch.std() for patch in cells) >= _MIN_CONTRAST:

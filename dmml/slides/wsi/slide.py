@@ -15,7 +15,7 @@ from dmml.slides.slide_error import SlideError
 from dmml.slides.storage.lost_storage import StorageProbe
 from dmml.slides.wsi.block_means import block_means
 from dmml.slides.wsi.bounds import bounds_of
-from dmml.slides.wsi.jpeg_reader import JpegReader
+from dmml.slides.wsi.jpeg_reader import JpegReader, close_handle
 from dmml.slides.wsi.levels import MAX_UNREADABLE_SHARE, Levels
 from dmml.slides.wsi.mpp import check_mpp, pixel_um
 from dmml.slides.wsi.opening import open_slide
@@ -82,7 +82,7 @@ class Slide:
 
     def close(self) -> None:
         """Close the file."""
-        self.handle.close()
+        close_handle(self.handle)
 
     @property
     def size_um(self) -> tuple[float, float]:
@@ -270,7 +270,7 @@ class Slide:
             return self._decoded(corner, level, size)
         except Exception as error:
             # After an error, OpenSlide answers every later call with the same error; only a new handle can read on.
-            self.handle.close()
+            self.close()
             self._storage.check(error, is_thorough=True)
             self.handle = open_slide(self.path, self.mpp).handle
             reason = f"{self.path}: cannot be decoded ({reason_of(error)}); fetch the file again"

@@ -18,6 +18,7 @@ from dmml.slides.storage import lost_storage
 from dmml.slides.storage.lost_storage import StorageProbe, lost_errno
 from dmml.slides.tiling.layout import SlideRequest
 from dmml.slides.tiling.tile_groups import tile_groups
+from dmml.slides.wsi.slide import Slide
 
 SMALL = {"size": (448, 448), "boxes": ((64, 64, 320, 320),), "levels": (1,)}
 DOES_NOT_ANSWER = "/proc/self/mem"
@@ -85,6 +86,19 @@ def test_a_slide_that_vanishes_while_it_is_read_is_lost_and_read_again_when_it_i
     threading.Timer(0.06, (tmp_path / "away").rename, [path]).start()
     assert source.read(request, group).n_unreadable == 0
     source.close()
+
+
+def test_an_open_slide_whose_file_is_gone_is_lost_and_can_be_closed(make_slide):
+    """What is still open shows nothing any more, as after a folder was unmounted."""
+    path = make_slide("a.tif")
+    slide = Slide(path)
+    os.truncate(path, 0)
+    path.unlink()
+    with pytest.raises(SlideError, match="the file has vanished") as caught:
+        slide.read(112, 112, 224, 224, 0.5)
+    assert caught.value.state == "storage_lost"
+    slide.close()
+    slide.close()
 
 
 def test_a_file_that_is_cut_while_it_is_open_gives_no_tiles(make_slide):

@@ -42,7 +42,7 @@ def s3(server, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def were_complete(monkeypatch):
     """Whether each file that was about to be downloaded was there already."""
     real, answers = download.is_complete, []
 
@@ -92,23 +92,25 @@ def test_the_store_is_that_of_the_local_folder_byte_for_byte(make_slide, small_e
     assert sorted(extract(["in"], "s3_0.zarr", small_encoder).skipped) == ["a", "b", "c"]
 
 
-def test_a_changed_object_is_extracted_again_and_one_of_another_time_is_not(make_slide, small_encoder, s3, asked):
+def test_a_changed_object_is_extracted_again_and_one_of_another_time_is_not(
+    make_slide, small_encoder, s3, were_complete
+):
     path = make_slide("in/a.tif", **SMALL)
     url = upload(s3, "in")
     extract([url], "f.zarr", small_encoder)
     os.utime(path, (1, 1))
     time.sleep(1.1)  # objects have times in whole seconds
     upload(s3, "in")
-    asked.clear()
+    were_complete.clear()
     assert extract([url], "f.zarr", small_encoder).skipped == ["a"]
-    assert asked == []
+    assert were_complete == []
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
     time.sleep(1.1)
     upload(s3, "in")
     assert extract([url], "f.zarr", small_encoder).changed == ["a"]
-    assert asked == [False]
+    assert were_complete == [False]
 
 
 @pytest.mark.slow
@@ -136,7 +138,7 @@ def test_slides_are_downloaded_ahead_within_the_limit(make_slide, small_encoder,
     assert {failure.state for failure in result.failures} >= {"duplicate_stem", "too_large"}
 
 
-def test_what_a_killed_run_left_is_used_again_or_removed(make_slide, small_encoder, s3, asked, monkeypatch):
+def test_what_a_killed_run_left_is_used_again_or_removed(make_slide, small_encoder, s3, were_complete, monkeypatch):
     make_slide("in/a.tif", **SMALL)
     make_slide("in/b.tif", **SMALL)
     url = upload(s3, "in")
@@ -158,10 +160,10 @@ def test_what_a_killed_run_left_is_used_again_or_removed(make_slide, small_encod
         return start(self, tiles)
 
     monkeypatch.setattr(type(small_encoder), "start", watched)
-    asked.clear()
+    were_complete.clear()
     result = extract([url], "g.zarr", small_encoder, staging="staging")
     assert sorted(result.written) == ["a", "b"]
-    assert asked == [True, True]  # nothing is downloaded again
+    assert were_complete == [True, True]  # nothing is downloaded again
     assert set().union(*names) <= {"a.tif", "b.tif"}
     assert left_over() == []
 
