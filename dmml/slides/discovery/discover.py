@@ -96,7 +96,7 @@ def discover_slides(
     of_shard = slides if shard is None else [path for path in slides if shard.has(_shard_name(path))]
     unique = _with_unique_names(of_shard, slides, result)
 
-    broken_links = {path for path in unique if path.is_symlink() and not path.exists()}
+    broken_links = {path for path in unique if _is_broken_link(path)}
 
     def attempt(path: Path) -> _CheckedFile:
         try:
@@ -110,7 +110,7 @@ def discover_slides(
         except SlideError as error:
             return _CheckedFile(path, failure=Failure(str(path), error.state, str(error)))
         except OSError as error:
-            if is_lost(error):
+            if is_lost(error) and path not in broken_links:
                 return _CheckedFile(path, failure=Failure(str(path), STATE, str(storage_lost(path, reason_of(error)))))
             reason = f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions"
             return _CheckedFile(path, failure=Failure(str(path), "unreadable", reason))
@@ -125,6 +125,16 @@ def discover_slides(
         _sort_by_outcome(progress_bar(pool.map(check, unique), "checking slides", len(unique)), result)
     _remove_same_names(result)
     return result
+
+
+def _is_broken_link(path: Path) -> bool:
+    """Whether a link leads nowhere; storage that does not answer may still hold what it leads to."""
+    try:
+        if path.is_symlink():
+            path.stat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
 
 
 def _after(path: Path, slides: Sequence[Path]) -> list[Path]:

@@ -41,8 +41,8 @@ def extract(
     a folder holds several stores, the names of both files are prefixed with the store's name for all but the first.
 
     Args:
-        slides: Files, and folders that are searched for slides, local or behind URLs of fsspec's; plain images in them are slides if `mpp` or the
-            manifest gives their scale.
+        slides: Files, and folders that are searched for slides, local or behind URLs of fsspec's; plain images in them
+            are slides if `mpp` or the manifest gives their scale.
         out: Store to create or to add to; folder or fsspec URL.
         encoder: Name for `load_encoder`, a loaded encoder, or None for the default.
         **options: Fields of `ExtractionOptions`: `weights`, local weights of the encoder; `magnifications`, one, or two
