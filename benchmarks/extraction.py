@@ -58,8 +58,9 @@ def encoder_of(name: str):
 
 def tiles_in_memory(slides: list[Path]) -> np.ndarray:
     """The first tiles of a slide."""
-    from dmml.slides.reading.tile_reading import SlideSource, tile_groups
+    from dmml.slides.reading.tile_reading import SlideSource
     from dmml.slides.tiling.layout import SlideRequest
+    from dmml.slides.tiling.tile_groups import tile_groups
 
     source, request = SlideSource(), SlideRequest(slides[0], (10, 20))
     pixels = [source.read(request, group).pixels for group in tile_groups(source.lay_out(request).tiles)]

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "slides",
         metavar="SLIDES",
         nargs="+",
-        help="slide files, and folders that are searched for slides; JPEG, PNG and BMP files in folders count as slides if "
+        help="slide files, and folders that are searched for slides, also as URLs such as s3://bucket/slides/; JPEG, PNG and BMP files in folders count as slides if "
         "their scale is given",
     )
     add("--out", required=True, metavar="F.zarr", help="feature store to create or add to: a folder or fsspec URL")
@@ -118,6 +118,25 @@ def _add_running_options(parser: argparse.ArgumentParser) -> None:
         metavar="I/N",
         help="extract only the I-th of N disjoint parts; ranks of torchrun and srun are detected without this option",
     )
+    running.add_argument(
+        "--storage-wait",
+        type=float,
+        default=10.0,
+        metavar="MIN",
+        help="minutes to wait if none of the slides can be reached, as on a network folder that is gone (default: 10)",
+    )
+    running.add_argument(
+        "--staging",
+        metavar="DIR",
+        help="local folder to which slides behind URLs are downloaded ahead of the readers (default: in the system's "
+        "temporary folder)",
+    )
+    running.add_argument(
+        "--staging-gib",
+        type=float,
+        metavar="N",
+        help="GiB of slides that are kept there at the same time (default: 100, or half of what is free)",
+    )
     running.add_argument("--strict", action="store_true", help="end with an error if any slide failed")
     running.add_argument("--overwrite", action="store_true", help="extract slides again that are already in the store")
 
@@ -151,6 +170,9 @@ def run(args: argparse.Namespace) -> None:
         stain_normalization=args.stain_normalization,
         stain_target=args.stain_target,
         roi=args.roi,
+        storage_wait=args.storage_wait,
+        staging=args.staging,
+        staging_gib=args.staging_gib,
     )
     if result.estimate is not None:
         _report_dry_run(args.out, result, result.estimate)
@@ -169,6 +191,9 @@ def _report_dry_run(out: str, result: ExtractionResult, estimate: Estimate) -> N
 
 def _report(out: str, result: ExtractionResult) -> None:
     """Print the final summary, and what the user should know or do next."""
+    from dmml.slides.staging.download import STATE as NOT_DOWNLOADED
+    from dmml.slides.storage.lost_storage import STATE as STORAGE_LOST
+
     if result.shard is not None:
         print(f"part {result.shard.index + 1} of {result.shard.count} (by {result.shard.source})")
     speed = ""
@@ -193,6 +218,8 @@ def _report(out: str, result: ExtractionResult) -> None:
         print(f"warning: {warning}")
     _report_notes(result.notes)
     _report_failures(result.failures, f"{len(result.failures)} files not extracted, listed in {result.failures_file}:")
+    if n_lost := sum(failure.state in (STORAGE_LOST, NOT_DOWNLOADED) for failure in result.failures):
+        print(f"{n_lost} of them could not be reached: run the same command again once their storage answers")
     _report_unused_files(result)
     if result.qc:
         print(f"look at {result.qc} before training")

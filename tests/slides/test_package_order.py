@@ -2,7 +2,7 @@
 
 import ast
 
-ORDER = ("slide_error", "wsi", "geojson", "stains", "tiling", "reading", "failures", "companion_files", "progress_bars", "discovery", "encoders", "qc", "extraction", "importing", "vectors", "tokens", "verify", "overlay", "ome_tiff", "parametric_map", "label_folder")  # fmt: skip
+ORDER = ("slide_error", "storage", "wsi", "geojson", "stains", "tiling", "reading", "failures", "companion_files", "progress_bars", "staging", "discovery", "encoders", "qc", "extraction", "importing", "vectors", "tokens", "verify", "overlay", "ome_tiff", "parametric_map", "label_folder")  # fmt: skip
 """A package or module imports only from those before it, also for type checking."""
 
 

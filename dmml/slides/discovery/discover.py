@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dmml.errors import InputError
+from dmml.errors import InputError, reason_of
 from dmml.progress_bars import progress_bar
 from dmml.slides.discovery.file_names import check_name, in_one_line
 from dmml.slides.discovery.find import describe_unscaled, find_slides
@@ -16,7 +16,10 @@ from dmml.slides.discovery.manifest import Selection
 from dmml.slides.discovery.shards import Shard
 from dmml.slides.failures import Failure
 from dmml.slides.reading.reader_pool import ReaderPool
+from dmml.slides.reading.storage_watch import StorageWatch
 from dmml.slides.slide_error import SlideError
+from dmml.slides.staging.staged_slides import StagedSlides
+from dmml.slides.storage.lost_storage import STATE, is_lost, storage_lost
 from dmml.slides.tiling.layout import SlideRequest
 
 _THREADS = 4
@@ -62,6 +65,8 @@ def discover_slides(
     is_done: Callable[[Path], bool] = lambda path: False,
     select: Callable[[list[Path], list[Path]], Selection] = lambda slides, unscaled: Selection(slides, unscaled),
     shard: Shard | None = None,
+    storage: StorageWatch | None = None,
+    staged: StagedSlides | None = None,
 ) -> Discovery:
     """Find the slides, refuse stems that occur twice, and open each slide that is not done.
 
@@ -74,11 +79,13 @@ def discover_slides(
         is_done: Whether a slide need not be opened; may raise `SlideError`.
         select: Picks the wanted slides among the slides and the images without a scale, and names the missing ones.
         shard: Only slides of this shard are checked.
+        staged: Slides on object storage, which are opened only after they were downloaded.
+        storage: Waits for storage that is gone; None means that a slide that is lost is recorded at once.
 
     Raises:
-        InputError: A path is missing, or there is no slide at all.
+        InputError: A path is missing, there is no slide at all, or storage is gone and does not come back.
     """
-    files = find_slides(inputs, lambda path: mpp_of(path) is not None)
+    files = find_slides(inputs, lambda path: mpp_of(path) is not None, staged)
     selection = select(files.slides, files.unscaled)
     if not selection.slides:
         raise InputError(
@@ -89,23 +96,51 @@ def discover_slides(
     of_shard = slides if shard is None else [path for path in slides if shard.has(_shard_name(path))]
     unique = _with_unique_names(of_shard, slides, result)
 
-    def check(path: Path) -> _CheckedFile:
+    broken_links = {path for path in unique if _is_broken_link(path)}
+
+    def attempt(path: Path) -> _CheckedFile:
         try:
             done = is_done(path)
+            if staged is not None and path in staged:
+                return _CheckedFile(path, staged.series(path), is_done=done)
             if done and not _is_dicom(path):
                 return _CheckedFile(path, is_done=True)
-            request = SlideRequest(path, magnifications, mpp_of(path))
+            request = SlideRequest(path, magnifications, mpp_of(path), is_listed=path not in broken_links)
             return _CheckedFile(path, readers.check(request).result(), is_done=done)
         except SlideError as error:
             return _CheckedFile(path, failure=Failure(str(path), error.state, str(error)))
         except OSError as error:
+            if is_lost(error) and path not in broken_links:
+                return _CheckedFile(path, failure=Failure(str(path), STATE, str(storage_lost(path, reason_of(error)))))
             reason = f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions"
             return _CheckedFile(path, failure=Failure(str(path), "unreadable", reason))
+
+    def check(path: Path) -> _CheckedFile:
+        file = attempt(path)
+        if file.failure and file.failure.state == STATE and storage and storage.wait(path, _after(path, unique)):
+            return attempt(path)
+        return file
 
     with ThreadPoolExecutor(_THREADS) as pool:
         _sort_by_outcome(progress_bar(pool.map(check, unique), "checking slides", len(unique)), result)
     _remove_same_names(result)
     return result
+
+
+def _is_broken_link(path: Path) -> bool:
+    """Whether a link leads nowhere; storage that does not answer may still hold what it leads to."""
+    try:
+        if path.is_symlink():
+            path.stat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
+
+
+def _after(path: Path, slides: Sequence[Path]) -> list[Path]:
+    """The slides after one in the list, and then those before it."""
+    index = slides.index(path)
+    return [*slides[index + 1 :], *slides[:index]]
 
 
 def _sort_by_outcome(files: Iterable[_CheckedFile], result: Discovery) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dmml.errors import InputError
 from dmml.slides.discovery.file_names import in_one_line
+from dmml.slides.staging.remote_files import is_url
+from dmml.slides.storage.lost_storage import lost_errno
 from dmml.slides.wsi.plain_image import PLAIN_SUFFIXES
+
+if TYPE_CHECKING:
+    from dmml.slides.staging.staged_slides import StagedSlides
 
 SUFFIXES = (
     ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm",
@@ -37,22 +43,26 @@ class FoundFiles:
     """Plain images in folders that are skipped because nothing states their µm per pixel"""
 
 
-def find_slides(inputs: Iterable[str | Path], has_scale: Callable[[Path], bool] = lambda path: False) -> FoundFiles:
+def find_slides(
+    inputs: Sequence[str | Path],
+    has_scale: Callable[[Path], bool] = lambda path: False,
+    staged: StagedSlides | None = None,
+) -> FoundFiles:
     """Find the slides among files and folders; folders are searched with their subfolders.
 
     Args:
         inputs: Files, each of which counts as a slide whatever its suffix, and folders.
         has_scale: Whether the user gave the µm per pixel of a plain image.
+        staged: Lists inputs that are URLs; None means that there are none.
 
     Raises:
-        InputError: A path does not exist, or there is no slide.
+        InputError: A path does not exist or cannot be listed, or there is no slide.
     """
     files, seen = FoundFiles(), set()
-    input_paths = [Path(path) for path in inputs]
-    for input_path in input_paths:
-        if not input_path.exists():
-            raise InputError(f"{input_path}: no such file or folder")
-        for path, is_of_dmml in _files_inside(input_path) if input_path.is_dir() else [(input_path, False)]:
+    listed = [_list(path, staged) for path in inputs]
+    input_paths = [path for path, _ in listed]
+    for input_path, inside in listed:
+        for path, is_of_dmml in inside:
             if (real := path.resolve()) not in seen:
                 kind = files.slides if path == input_path else _list_for(path, is_of_dmml, has_scale, files)
                 kind.append(path)
@@ -63,10 +73,33 @@ def find_slides(inputs: Iterable[str | Path], has_scale: Callable[[Path], bool] 
     _ignore_pictures_of_slides(files, input_paths)
     if not files.slides:
         raise InputError(
-            f"{', '.join(map(str, input_paths))}: no slide found ({_why_none(files)}); in folders, slides are files that end "
+            f"{', '.join(map(str, inputs))}: no slide found ({_why_none(files)}); in folders, slides are files that end "
             f"in {' '.join(SUFFIXES)}, and in {' '.join(IMAGE_SUFFIXES)} if their scale is given"
         )
     return files
+
+
+def _list(path_or_url: str | Path, staged: StagedSlides | None) -> tuple[Path, list[tuple[Path, bool]]]:
+    """Return the path of an input, and its files as `_files_inside` does."""
+    if staged is not None and is_url(path_or_url):
+        path, inside = staged.find(str(path_or_url))
+        return path, [(path, False)] if inside == [path] else _visible(path, inside)
+    path = Path(path_or_url)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    return path, _files_inside(path) if path.is_dir() else [(path, False)]
+
+
+def _visible(folder: Path, paths: Sequence[Path]) -> list[tuple[Path, bool]]:
+    """Do what `_files_inside` does, for the files of a folder on object storage."""
+    stores = {path.parent for path in paths if path.name == "zarr.json"}
+    of_dmml = {path.parent for path in paths if path.name in _DMML_FILES}
+    visible = [
+        path
+        for path in paths
+        if stores.isdisjoint(path.parents) and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    return sorted((path, not of_dmml.isdisjoint(path.parents)) for path in visible)
 
 
 def _list_for(path: Path, is_of_dmml: bool, has_scale: Callable[[Path], bool], files: FoundFiles) -> list[Path]:
@@ -100,7 +133,7 @@ def _files_inside(folder: Path) -> list[tuple[Path, bool]]:
     """
     files: list[tuple[Path, bool]] = []
     visited, of_dmml = set[str](), set[Path]()
-    for parent_name, folders, names in os.walk(folder, followlinks=True):
+    for parent_name, folders, names in os.walk(folder, followlinks=True, onerror=_stop_if_lost):
         parent, real = Path(parent_name), os.path.realpath(parent_name)
         if "zarr.json" in names or real in visited:  # a link may lead back
             folders.clear()
@@ -110,7 +143,23 @@ def _files_inside(folder: Path) -> list[tuple[Path, bool]]:
             of_dmml.add(parent)
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [(parent / name, parent in of_dmml) for name in names if not name.startswith(".")]
-    return sorted((path, its) for path, its in files if path.is_file() or (path.is_symlink() and not path.exists()))
+    try:
+        return sorted((path, its) for path, its in files if path.is_file() or (path.is_symlink() and not path.exists()))
+    except OSError as error:
+        _stop_if_lost(error)
+        raise
+
+
+def _stop_if_lost(error: OSError) -> None:
+    """Stop if a folder cannot be listed because of its storage: its slides would be left out without a word.
+
+    Raises:
+        InputError: The storage does not answer.
+    """
+    if lost_errno(error):
+        raise InputError(
+            f"{error.filename}: cannot be listed ({error.strerror}); run the same command again once its storage answers"
+        ) from error
 
 
 def _why_none(files: FoundFiles) -> str:

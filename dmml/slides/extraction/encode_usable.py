@@ -21,8 +21,9 @@ from dmml.slides.extraction.stream import EncodedSlide, encode_slides
 from dmml.slides.failures import Failure
 from dmml.slides.reading.reader_pool import ReaderPool
 from dmml.slides.slide_error import SlideError
+from dmml.slides.staging.download import STATE as NOT_DOWNLOADED
+from dmml.slides.storage.lost_storage import STATE as STORAGE_LOST
 from dmml.slides.tiling.layout import SlideRequest
-from dmml.slides.wsi.file_identity import is_same_file
 from dmml.store import FeatureStore, is_store
 from dmml.store.backends import backend_of
 
@@ -30,7 +31,7 @@ from dmml.store.backends import backend_of
 def dry_run(discovery: Discovery, job: ExtractionJob, readers: ReaderPool) -> Estimate:
     """Estimate what an extraction would do."""
     requests = [job.request(path) for path in discovery.usable]
-    return estimate(requests, _load_encoder(job), readers, job.out)
+    return estimate(requests, _load_encoder(job), job, readers)
 
 
 def encode_usable(
@@ -44,10 +45,10 @@ def encode_usable(
     encoder = _load_encoder(job)
     batch_size = encoder.batch_size
     encoder.batch_size = job.options.batch_size or batch_size
-    slides = _SlidesToStore(discovery, job, locks, encoder)
+    slides = _SlidesToStore(discovery, job, locks, encoder, readers)
     start = time.perf_counter()
     try:
-        slides.encode(readers)
+        slides.encode()
     finally:
         slides.writer.close()
         encoder.batch_size = batch_size  # the encoder may belong to the caller
@@ -63,39 +64,71 @@ def encode_usable(
 class _SlidesToStore:
     """Takes slides one by one, unless another process has them, and counts what becomes of each."""
 
-    def __init__(self, discovery: Discovery, job: ExtractionJob, locks: SlideLocks, encoder: Encoder):
-        self.discovery, self.job, self.locks, self.encoder = discovery, job, locks, encoder
+    def __init__(
+        self,
+        discovery: Discovery,
+        job: ExtractionJob,
+        locks: SlideLocks,
+        encoder: Encoder,
+        readers: ReaderPool,
+    ):
+        self.discovery, self.job, self.locks, self.encoder, self.readers = discovery, job, locks, encoder, readers
         self.writer = SlideWriter(self._open_store, self._count_written)
+        self.storage = job.storage_watch(readers)
+        self.remaining = list(discovery.usable)
+        """Slides that have not been taken yet"""
+        self.lost: list[Path] = []
+        """Slides whose storage did not answer, for another attempt after all others"""
+        self.had_second_attempt: set[Path] = set()
 
-    def encode(self, readers: ReaderPool) -> None:
+    def encode(self) -> None:
         """Encode all slides and write them."""
         with Progress(len(self.discovery.usable)) as progress:
-
-            def report(request: SlideRequest, done: int, resumed: int, total: int) -> None:
-                progress.tile(request.path.stem, done, resumed, total)
-
-            partial_file = backend_of(self.job.out).partial_file
             try:
-                for slide in encode_slides(self._requests(), self.encoder, readers, report, partial_file):
-                    if slide.error is not None:
-                        self._count_failure(slide, slide.error)
-                    else:
-                        self.writer.write(slide)
-                    progress.slide(sum(len(bag.features) for bag in slide.bags.values()) - slide.resumed_tiles)
+                while self.remaining:
+                    self._encode_remaining(progress)
+                    self.remaining, self.lost = self.lost, []
                 self.writer.finish()
             except SlideError as error:  # the disk is full: written slides stay, and no more can be written
                 file = _slide_named_in(str(error), self.discovery.usable)
-                self.job.result.failures.append(Failure(file, error.state, str(error)))
+                self.job.result.failures.append(
+                    Failure(self.job.with_urls(file), error.state, self.job.with_urls(str(error)))
+                )
+
+    def _encode_remaining(self, progress: Progress) -> None:
+        def report(request: SlideRequest, done: int, resumed: int, total: int) -> None:
+            progress.tile(request.path.stem, done, resumed, total)
+
+        partial_file = backend_of(self.job.out).partial_file
+        lay_out = self.job.lay_out(self.readers)
+        slides = encode_slides(
+            self._requests(), self.encoder, self.readers, report, partial_file, lay_out, self._release_read
+        )
+        for slide in slides:
+            if slide.error is not None:
+                self._count_failure(slide, slide.error)
+                if slide.request.path in self.lost:
+                    continue
+            else:
+                self.writer.write(slide)
+            progress.slide(sum(len(bag.features) for bag in slide.bags.values()) - slide.resumed_tiles)
+
+    def _release_read(self, request: SlideRequest) -> None:
+        self.job.release(request.path, was_read=True)
 
     def _requests(self) -> Iterator[SlideRequest]:
         result = self.job.result
-        for path in self.discovery.usable:
+        while self.remaining:
+            path = self.remaining.pop(0)
             if not self.locks.acquire(path.stem):
                 result.locked.append(path.stem)
             elif self._was_written_meanwhile(path):
                 result.skipped.append(path.stem)
                 self.locks.release(path.stem)
             else:
+                result.failures[:] = [
+                    failure for failure in result.failures if failure.file != self.job.with_urls(str(path))
+                ]
                 yield self.job.request(path)
 
     def _was_written_meanwhile(self, path: Path) -> bool:
@@ -107,7 +140,10 @@ class _SlidesToStore:
             return False
         if self.job.options.overwrite:
             return store.written_at(path.stem) != self.job.written_at.get(path.stem)
-        return is_same_file(path, store.slide_attributes(path.stem))
+        try:
+            return self.job.is_same_file(path, store.slide_attributes(path.stem))
+        except (OSError, SlideError):  # its reader will say what is wrong with the file
+            return False
 
     def _open_store(self) -> FeatureStore:
         job = self.job
@@ -124,11 +160,19 @@ class _SlidesToStore:
             result.notes[slide_id] = notes
         if slide.partial is not None:
             slide.partial.remove()
+        self.job.release(slide.request.path)
         self.locks.release(slide_id)
 
     def _count_failure(self, slide: EncodedSlide, error: SlideError) -> None:
-        self.job.result.failures.append(Failure(str(slide.request.path), error.state, str(error)))
+        path = slide.request.path
+        self.job.release(path)
+        self.job.result.failures.append(self.job.failure(path, error))
         record_failures_so_far(self.job.result, self.locks)
+        if error.state in (STORAGE_LOST, NOT_DOWNLOADED):
+            self.storage.wait(path, [*self.remaining, *self.lost])
+            if path not in self.had_second_attempt:
+                self.had_second_attempt.add(path)
+                self.lost.append(path)
 
 
 def _load_encoder(job: ExtractionJob) -> Encoder:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dmml.slides.extraction.partial_features import PartialFeatures, input_digest
-from dmml.slides.reading.tile_reading import TileBatch, TileGroup, tile_groups
+from dmml.slides.reading.tile_reading import TileBatch
 from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.grid import Tiles
 from dmml.slides.tiling.layout import Layout, SlideRequest
-from dmml.slides.wsi.slide import MAX_UNREADABLE_SHARE
+from dmml.slides.tiling.tile_groups import TileGroup, tile_groups
+from dmml.slides.wsi.levels import MAX_UNREADABLE_SHARE
 from dmml.store import SlideFeatures
 
 if TYPE_CHECKING:
@@ -57,7 +58,13 @@ class SlideInProgress:
         partial_file: Path | None,
         encoded: Mapping[int, np.ndarray] = MappingProxyType({}),
     ):
-        self.request, self.layout = replace(request, slide_stains=layout.stains), layout
+        self.request = replace(
+            request,
+            slide_stains=layout.stains,
+            damaged_levels=layout.damaged_levels,
+            laid_out_on=(layout.attributes["source_bytes"], layout.attributes["source_time"]),
+        )
+        self.layout = layout
         self.features = {m: np.zeros((len(t), encoder.dim), np.float16) for m, t in layout.tiles.items()}
         self.is_encoded = {m: np.zeros(len(t), bool) for m, t in layout.tiles.items()}
         self.n_tiles = sum(len(t) for t in layout.tiles.values())

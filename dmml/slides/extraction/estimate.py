@@ -20,9 +20,12 @@ from dmml.slides.tiling.layout import SlideRequest
 
 if TYPE_CHECKING:
     from dmml.slides.encoders.encoder import Encoder
+    from dmml.slides.extraction.job import ExtractionJob
 
 MAX_LAID_OUT = 40
 """Maximum number of slides whose tissue is searched; if there are more, the tiles of the others are extrapolated"""
+MAX_DOWNLOADED = 4
+"""The same if slides have to be downloaded"""
 _BYTES_PER_SLIDE = 600_000
 """Bytes for a slide's pictures and attributes"""
 
@@ -59,17 +62,20 @@ class Estimate:
         return text
 
 
-def estimate(requests: Sequence[SlideRequest], encoder: Encoder, readers: ReaderPool, out: str) -> Estimate:
+def estimate(requests: Sequence[SlideRequest], encoder: Encoder, job: ExtractionJob, readers: ReaderPool) -> Estimate:
     """Lay out slides (an evenly spaced selection if there are many) and time the encoder."""
-    selected = np.unique(np.linspace(0, len(requests) - 1, min(len(requests), MAX_LAID_OUT)).round().astype(int))
-    futures = [readers.lay_out(requests[i]) for i in selected]
+    n_laid_out = min(len(requests), MAX_LAID_OUT if job.staged is None else MAX_DOWNLOADED)
+    selected = np.unique(np.linspace(0, len(requests) - 1, n_laid_out).round().astype(int))
+    lay_out, out = job.lay_out(readers), job.out
+    futures = [lay_out(requests[i]) for i in selected]
     counts, failures = [], []
     for i, future in zip(selected, progress_bar(futures, "finding tissue"), strict=True):
         try:
             counts.append(sum(len(tiles) for tiles in future.result().tiles.values()))
         except SlideError as error:
             counts.append(0)
-            failures.append(Failure(str(requests[i].path), error.state, str(error)))
+            failures.append(job.failure(requests[i].path, error))
+        job.release(requests[i].path)
     tiles = round(sum(counts) * len(requests) / max(1, len(selected)))
     speed = _tiles_per_second(encoder)
     size = tiles * (2 * encoder.dim + 12) + len(requests) * _BYTES_PER_SLIDE

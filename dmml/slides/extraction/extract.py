@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +17,9 @@ from dmml.slides.extraction.options import ExtractionOptions
 from dmml.slides.extraction.result import ExtractionResult
 from dmml.slides.extraction.slide_locks import SlideLocks
 from dmml.slides.extraction.stored_slides import existing_store, stored_slide_test
+from dmml.slides.failures import Failure
 from dmml.slides.geojson.roi import check_one_slide
+from dmml.slides.staging.remote_files import is_url
 
 if TYPE_CHECKING:
     from dmml.slides.encoders.encoder import Encoder
@@ -38,8 +41,8 @@ def extract(
     a folder holds several stores, the names of both files are prefixed with the store's name for all but the first.
 
     Args:
-        slides: Files, and folders that are searched for slides; plain images in them are slides if `mpp` or the
-            manifest gives their scale.
+        slides: Files, and folders that are searched for slides, local or behind URLs of fsspec's; plain images in them
+            are slides if `mpp` or the manifest gives their scale.
         out: Store to create or to add to; folder or fsspec URL.
         encoder: Name for `load_encoder`, a loaded encoder, or None for the default.
         **options: Fields of `ExtractionOptions`: `weights`, local weights of the encoder; `magnifications`, one, or two
@@ -50,18 +53,26 @@ def extract(
             reading processes, 0 for a thread, None for as many as keep the encoder busy;
             `shard`, `i/n`; `strict`, raise an error at the end if any slide failed; `overwrite`, extract slides again
             that the store already holds; `dry_run`, only report what would be done; `stain_normalization`, `macenko` or
-            `vahadane`, and `stain_target`, an image (None means the built-in target).
+            `vahadane`, and `stain_target`, an image (None means the built-in target); `storage_wait`, minutes to wait
+            for slides if none of them can be reached; `staging`, the folder to which slides behind URLs are downloaded,
+            and `staging_gib`, how much it may hold.
 
     Raises:
-        InputError: Nothing can be extracted, the store was made with other options, the disk is full, or `strict` is
-            set and a slide failed.
+        InputError: Nothing can be extracted, the store was made with other options, the disk is full, the storage of the
+            slides is gone, or `strict` is set and a slide failed.
     """
     if "least_tissue" in options:
         raise InputError("least_tissue: this option is now called min_tissue; rename it")
     job = prepare(out, ExtractionOptions(encoder=encoder or DEFAULT_ENCODER, **cast("dict[str, Any]", options)))
     from dmml.slides.reading.reader_pool import ReaderPool
+    from dmml.slides.staging.staged_slides import StagedSlides
 
-    with ReaderPool(job.options.readers) as readers:
+    with ExitStack() as stack:
+        readers = stack.enter_context(ReaderPool(job.options.readers))
+        if any(map(is_url, slides)):
+            staging = job.options.staging
+            job.staged = StagedSlides(None if staging is None else Path(staging), job.options.staging_gib)
+            stack.callback(job.staged.close)  # before the readers end, for which its threads wait
         discovery = _discover(slides, job, readers)
         _warn_of_pretraining(job, discovery)
         if discovery.usable and readers.processes:
@@ -96,10 +107,24 @@ def _discover(slides: Sequence[str | Path], job: ExtractionJob, readers: ReaderP
     """Open every slide that belongs to this process and is not in the store."""
     result = job.result
     store = None if job.options.overwrite else job.store
-    is_stored = stored_slide_test(store, result.changed, job.mpp_of, job.roi)
+    is_stored = stored_slide_test(store, result.changed, job.mpp_of, job.roi, job.is_same_file)
     discovery = discover_slides(
-        slides, job.mpp_of, job.magnifications, readers, is_stored, job.manifest.select, job.shard
+        slides,
+        job.mpp_of,
+        job.magnifications,
+        readers,
+        is_stored,
+        job.manifest.select,
+        job.shard,
+        job.storage_watch(readers),
+        job.staged,
     )
+    discovery.failures = [
+        Failure(job.with_urls(failure.file), failure.state, job.with_urls(failure.reason))
+        for failure in discovery.failures
+    ]
+    if job.staged is not None:
+        job.staged.keep_only(discovery.usable)
     check_one_slide(job.roi, len(discovery.examined_files()))
     result.skipped = [path.stem for path in discovery.done]
     result.failures, result.ignored, result.missing = discovery.failures, discovery.ignored, discovery.missing

@@ -33,7 +33,7 @@ def finish(store: FeatureStore | None, discovery: Discovery, job: ExtractionJob,
         InputError: The disk was full, or nothing could be extracted.
     """
     result = job.result
-    examined = discovery.examined_files()
+    examined = [job.with_urls(file) for file in discovery.examined_files()]
     with locks.companion_files():
         slide_ids = None if job.shard is None else {Path(file).stem for file in examined}
         _clean_up(backend_of(job.out), slide_ids, locks)

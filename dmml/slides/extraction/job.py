@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dmml.errors import InputError
 from dmml.slides.companion_files import FAILURES, QC, companion_path, companion_prefix
@@ -14,9 +16,15 @@ from dmml.slides.discovery.shards import Shard, shard_of
 from dmml.slides.extraction.options import ExtractionOptions
 from dmml.slides.extraction.result import ExtractionResult
 from dmml.slides.extraction.stored_slides import existing_store
+from dmml.slides.failures import Failure
+from dmml.slides.reading.reader_pool import ReaderPool
+from dmml.slides.reading.storage_watch import StorageWatch
+from dmml.slides.slide_error import SlideError
+from dmml.slides.staging.staged_slides import StagedSlides, same_file_test
 from dmml.slides.stains.choose import stain_normalization
 from dmml.slides.stains.stains import StainNormalization
-from dmml.slides.tiling.layout import SlideRequest
+from dmml.slides.tiling.layout import Layout, SlideRequest
+from dmml.slides.wsi.file_identity import is_same_file
 from dmml.slides.wsi.mpp import pixel_um
 from dmml.store import FeatureStore
 from dmml.store.encoder_identity import STAINS, describe_stains
@@ -38,6 +46,9 @@ class ExtractionJob:
     """How the stains of all tiles are normalised; None leaves them as scanned"""
     written_at: Mapping[str, tuple[int, int] | None] = field(default_factory=dict)
     """{slide in the store to be replaced: when it was written, which shows whether another process has replaced it}"""
+
+    staged: StagedSlides | None = None
+    """The slides behind URLs; None if there are none"""
 
     @property
     def shard(self) -> Shard | None:
@@ -64,7 +75,42 @@ class ExtractionJob:
             self.manifest.mpp_from(path.stem),
             self.stain_normalization,
             roi=self.roi,
+            is_listed=True,
         )
+
+    def storage_watch(self, readers: ReaderPool) -> StorageWatch:
+        """What waits for slides that cannot be reached."""
+
+        def is_reachable(path: Path) -> bool:
+            if self.staged is not None and path in self.staged:
+                return self.staged.is_reachable(path)
+            return readers.is_reachable(self.request(path))
+
+        return StorageWatch(is_reachable, self.options.storage_wait, self.with_urls)
+
+    def with_urls(self, text: str) -> str:
+        """Replace paths of staged slides in a text by their URLs."""
+        return text if self.staged is None else self.staged.with_urls(text)
+
+    def failure(self, path: Path, error: SlideError) -> Failure:
+        """What `failures.csv` says of a slide."""
+        return Failure(self.with_urls(str(path)), error.state, self.with_urls(str(error)))
+
+    @property
+    def is_same_file(self) -> Callable[[Path, Mapping[str, Any]], bool]:
+        """Test of whether a file is the one that the attributes of a slide in the store record."""
+        return same_file_test(self.staged, is_same_file)
+
+    def lay_out(self, readers: ReaderPool) -> Callable[[SlideRequest], Future[Layout]]:
+        """Function that lays out a slide in the background, after its download if it is behind a URL."""
+        if (staged := self.staged) is None:
+            return readers.lay_out
+        return lambda request: staged.lay_out(request, readers)
+
+    def release(self, path: Path, was_read: bool = False) -> None:
+        """Remove what was downloaded of a slide."""
+        if self.staged is not None:
+            self.staged.release(path, was_read)
 
 
 def prepare(out: str | Path, options: ExtractionOptions) -> ExtractionJob:

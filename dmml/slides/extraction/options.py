@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS
 from dmml.errors import InputError
 from dmml.slides.encoders.default_encoder import NAME as DEFAULT_ENCODER
+from dmml.slides.reading.storage_watch import DEFAULT_WAIT_MIN
 from dmml.slides.tiling.grid import DEFAULT_TISSUE, MIN_TISSUE, TILE_PX, check_magnifications
 from dmml.slides.wsi.mpp import check_mpp, pixel_um
 from dmml.store.encoder_identity import STAINS
@@ -43,6 +45,9 @@ class ExtractionOptions:
     stain_normalization: str | None = None
     stain_target: str | Path | None = None
     roi: str | Path | None = None
+    storage_wait: float = DEFAULT_WAIT_MIN
+    staging: str | Path | None = None
+    staging_gib: float | None = None
 
     def check(self) -> tuple[int, ...]:
         """Check the options and return the magnifications from coarse to fine.
@@ -63,6 +68,10 @@ class ExtractionOptions:
             raise InputError(f"--min-tissue {self.min_tissue}: must be above 0 and at most 1")
         if self.readers is not None and self.readers < 0:
             raise InputError(f"--readers {self.readers}: must be at least 0")
+        if not 0 <= self.storage_wait < math.inf:
+            raise InputError(f"--storage-wait {self.storage_wait}: give minutes, 0 or more")
+        if self.staging_gib is not None and not 0 < self.staging_gib < math.inf:
+            raise InputError(f"--staging-gib {self.staging_gib}: must be above 0")
         if self.tissue != DEFAULT_TISSUE:
             from dmml.slides.tiling.tissue import tissue_function
 

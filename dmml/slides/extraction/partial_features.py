@@ -65,11 +65,15 @@ class PartialFeatures:
         body = np.asarray(rows, np.int32).tobytes() + np.ascontiguousarray(features, np.float16).tobytes()
         self._append(_RECORD.pack(magnification, len(rows), zlib.crc32(body)) + body)
 
-    def remove(self) -> None:
-        """Close and delete the file, since the slide is in the store, or will not be."""
+    def close(self) -> None:
+        """Close the file and keep it, for a later attempt at the slide."""
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def remove(self) -> None:
+        """Close and delete the file, since the slide is in the store, or will not be."""
+        self.close()
         try:
             self._path.unlink(missing_ok=True)
         except OSError:

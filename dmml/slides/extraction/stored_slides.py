@@ -37,6 +37,7 @@ def stored_slide_test(
     changed: list[str],
     mpp_of: Callable[[Path], float | None],
     roi: Path | None = None,
+    is_same: Callable[[Path, Mapping[str, Any]], bool] = is_same_file,
 ) -> Callable[[Path], bool]:
     """Return a test of whether the store holds a slide, made from the same file, regions and scale.
 
@@ -45,6 +46,7 @@ def stored_slide_test(
         changed: Receives the ids of slides that the store holds, but whose file has changed since.
         mpp_of: µm per pixel that the user gives for a slide, if any.
         roi: File or folder with the regions of interest; None means whole slides.
+        is_same: Whether a file is the one that the attributes of a slide record.
     """
 
     def is_stored(path: Path) -> bool:
@@ -56,7 +58,7 @@ def stored_slide_test(
                 "duplicate_stem",
                 f"{path}: the store holds {path.stem!r} from {attributes['source']}; rename one, or give --overwrite",
             )
-        if is_same_file(path, attributes):
+        if is_same(path, attributes):
             _check_same_scale(store.path, path, attributes, mpp_of(path))
             _check_same_roi(store.path, path, attributes, roi)
             return True

@@ -16,6 +16,7 @@ from dmml.slides.extraction.encoded_slide import EncodedSlide, SlideInProgress
 from dmml.slides.reading.reader_demand import ReaderDemand
 from dmml.slides.reading.tile_reading import TileBatch
 from dmml.slides.slide_error import SlideError
+from dmml.slides.storage.lost_storage import STATE as STORAGE_LOST
 from dmml.slides.tiling.grid import TILE_PX
 from dmml.slides.tiling.layout import Layout, SlideRequest
 
@@ -27,6 +28,7 @@ _GROUPS_AHEAD = 6
 """Groups of tiles read ahead in addition to two per reader, so that the encoder has work while a slide is laid out"""
 ReportProgress = Callable[[SlideRequest, int, int, int], None]
 """Function of a slide, its finished tiles, those finished by an earlier run, and all its tiles"""
+LayOut = Callable[[SlideRequest], Future[Layout]]
 
 
 def encode_slides(
@@ -35,6 +37,8 @@ def encode_slides(
     readers: ReaderPool,
     progress: ReportProgress | None = None,
     partial_file_of: Callable[[str], Path | None] = lambda slide_id: None,
+    lay_out: LayOut | None = None,
+    on_read: Callable[[SlideRequest], None] = lambda request: None,
 ) -> Iterator[EncodedSlide]:
     """Encode slides one after the other.
 
@@ -45,11 +49,13 @@ def encode_slides(
         progress: Called after every batch.
         partial_file_of: Returns the file that keeps the features of an unfinished slide, so that they need not be
             computed again if this process dies; None means no such file. See `PartialFeatures`.
+        lay_out: Lays out a slide in the background; None means that the readers do at once.
+        on_read: Called with each slide when its last tile was read, which may be long before it is encoded.
 
     Yields:
         Each slide once, as soon as it is done.
     """
-    stream = _Stream(iter(requests), encoder, readers, progress, partial_file_of)
+    stream = _Stream(iter(requests), encoder, readers, progress, partial_file_of, lay_out, on_read)
     while stream.advance():
         while stream.finished:
             yield stream.finished.popleft()
@@ -101,9 +107,12 @@ class _Stream:
         readers: ReaderPool,
         progress: ReportProgress | None,
         partial_file_of: Callable[[str], Path | None],
+        lay_out: LayOut | None = None,
+        on_read: Callable[[SlideRequest], None] = lambda request: None,
     ):
         self.requests, self.encoder, self.readers, self.progress = requests, encoder, readers, progress
         self.partial_file_of = partial_file_of
+        self.lay_out, self.on_read = lay_out or readers.lay_out, on_read
         self.demand = ReaderDemand(readers)
         self.layouts: deque[tuple[SlideRequest, Future[Layout]]] = deque()
         self.current: SlideInProgress | None = None
@@ -142,7 +151,7 @@ class _Stream:
     def _lay_out(self, ahead: int) -> None:
         """Request layouts until this many slides are laid out or in progress."""
         while len(self.layouts) < ahead and (request := next(self.requests, None)) is not None:
-            self.layouts.append((request, self.readers.lay_out(request)))
+            self.layouts.append((request, self.lay_out(request)))
 
     def _begin(self, request: SlideRequest, future: Future[Layout]) -> None:
         try:
@@ -159,13 +168,16 @@ class _Stream:
     def begin(self, slide: SlideInProgress) -> None:
         """Take a slide as the next one to read."""
         if slide.n_done == slide.n_tiles:  # an earlier run encoded it completely, and died before it was written
+            self.on_read(slide.request)
             self._finish(slide)
         else:
             self.current = slide
 
     def _fail(self, slide: SlideInProgress, error: SlideError) -> None:
         slide.error = error
-        if slide.partial is not None:
+        if slide.partial is not None and error.state == STORAGE_LOST:
+            slide.partial.close()  # what was encoded is used as soon as the rest of the slide can be read
+        elif slide.partial is not None:
             slide.partial.remove()
         self.finished.append(EncodedSlide(slide.request, error=error))
 
@@ -190,6 +202,8 @@ class _Stream:
             self.waiting.append(_WaitingTile(slide, magnification, row))
             if len(self.waiting) == len(self.pixels):
                 self._encode()
+        if slide is not self.current and all(other is not slide for other, _ in self.reading):
+            self.on_read(slide.request)
         if slide.n_done == slide.n_tiles:  # its last tiles could not be decoded, and there is no batch to wait for
             self._finish(slide)
 

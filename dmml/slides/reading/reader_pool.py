@@ -16,9 +16,10 @@ from typing import TypeVar
 
 from dmml.errors import reason_of
 from dmml.slides.reading.reader_process import ReaderFailed, ReaderProcess
-from dmml.slides.reading.tile_reading import SlideSource, TileBatch, TileGroup
+from dmml.slides.reading.tile_reading import SlideSource, TileBatch
 from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.layout import Layout, SlideRequest
+from dmml.slides.tiling.tile_groups import TileGroup
 from dmml.usable_cores import usable_cores
 
 TIMEOUT_S = 900.0
@@ -95,6 +96,13 @@ class ReaderPool:
     def read(self, request: SlideRequest, group: TileGroup) -> Future[TileBatch]:
         """See `SlideSource.read`; the future raises `SlideError` if the slide cannot be used."""
         return self._submit(SlideSource.read, request, group)
+
+    def is_reachable(self, request: SlideRequest) -> bool:
+        """See `SlideSource.is_reachable`; storage that hangs does not answer, either."""
+        try:
+            return self._submit(SlideSource.is_reachable, request).result()
+        except SlideError:
+            return False
 
     def close(self) -> None:
         """End all readers and drop unanswered requests."""

@@ -1,27 +1,23 @@
-"""Reads the tiles of a slide; a coarse tile and the fine ones inside it come from one resampled block."""
+"""Lays out slides and reads their tiles, for one reader."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from dmml.slides.slide_error import SlideError
 from dmml.slides.stains.colour_map import ColourMap
-from dmml.slides.tiling.grid import TILE_PX, Tiles, tile_um
+from dmml.slides.storage.lost_storage import STATE, StorageProbe, storage_lost, with_retries
+from dmml.slides.tiling.grid import TILE_PX
 from dmml.slides.tiling.layout import Layout, SlideRequest, lay_out
-from dmml.slides.wsi.block_means import block_means
-from dmml.slides.wsi.mpp import pixel_um
+from dmml.slides.tiling.tile_groups import TileGroup, read_tile_group
 from dmml.slides.wsi.slide import Slide
-
-_GROUP_TILES = 40
-"""Tiles that are read in one call: enough to outweigh the cost of the transfer, few enough to keep memory use flat"""
-_STRIP_TILES = 8
-"""Coarse tiles across a strip: what the file decodes at the lower edge of one line is still cached for the next"""
-
 
 _KEPT_PX = 8_000_000
 """Slides of up to this many pixels stay open after they were laid out, since all that was decoded is still cached"""
@@ -29,20 +25,9 @@ _MAX_OPEN = 3
 """Slides that one reader keeps open: the one whose tiles it reads, and small ones that it has laid out for later"""
 
 
-@dataclass(frozen=True)
-class TileGroup:
-    """Some coarse tiles of a slide, each with the fine ones inside it."""
-
-    cell: np.ndarray
-    """(n, 2) grid cells of the coarse tiles"""
-    row: np.ndarray
-    """(n,) rows of the coarse tiles"""
-    child_cell: np.ndarray
-    """(k, 2) grid cells of the fine tiles; empty if there is only one magnification"""
-    child_row: np.ndarray
-    """(k,) rows of the fine tiles"""
-    child_of: np.ndarray
-    """(k,) index of the coarse tile within the group"""
+_MAY_BE_LOST = (STATE, "missing", "unopenable")
+"""States behind which storage may hide; that of a tile that cannot be decoded was asked when it was read"""
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -59,25 +44,6 @@ class TileBatch:
     """Number of tiles that cannot be decoded"""
 
 
-def tile_groups(tiles: dict[int, Tiles]) -> Iterator[TileGroup]:
-    """Divide the tiles of a slide into groups, strip by strip."""
-    coarse, fine = min(tiles), max(tiles)
-    size = max(1, _GROUP_TILES // (5 if fine != coarse else 1))
-    parent = tiles[fine].parent
-    parent = np.zeros(0, np.int64) if fine == coarse or parent is None else parent.astype(np.int64)
-    by_parent = np.argsort(parent, kind="stable")
-    first = np.searchsorted(parent[by_parent], np.arange(len(tiles[coarse]) + 1))
-    column, line = tiles[coarse].cell.T
-    reading_order = np.lexsort((column, line, column // _STRIP_TILES))
-    for start in range(0, len(reading_order), size):
-        row = reading_order[start : start + size]
-        children = [by_parent[first[r] : first[r + 1]] for r in row]
-        child_of = np.repeat(np.arange(len(row)), [len(rows) for rows in children])
-        child_row = np.concatenate(children)
-        child_cell = tiles[fine].cell[child_row] if len(child_row) else np.zeros((0, 2), np.int64)
-        yield TileGroup(tiles[coarse].cell[row], row, child_cell, child_row, child_of)
-
-
 class SlideSource:
     """Opens slides for one reader, which reads from one slide after the other, and lays out the next ones meanwhile."""
 
@@ -91,13 +57,13 @@ class SlideSource:
         Raises:
             SlideError: The slide cannot be used.
         """
-        try:
+
+        def attempt() -> str | None:
             with Slide(request.path, request.mpp) as slide:
                 slide.check_scale(request.magnifications)
                 return slide.series
-        except OSError as error:
-            reason = f"{request.path}: cannot be read ({error.strerror or error}); check the file and its permissions"
-            raise SlideError("unreadable", reason) from error
+
+        return self._with_retries(request, attempt)
 
     def lay_out(self, request: SlideRequest) -> Layout:
         """Find the tissue of a slide and lay tiles on it.
@@ -105,19 +71,30 @@ class SlideSource:
         Raises:
             SlideError: The slide cannot be used.
         """
-        slide = self._open(request)
-        try:
+
+        def attempt() -> Layout:
+            slide = self._open(request)
             slide.check_scale(request.magnifications)
-            layout = lay_out(slide, request)
+            return lay_out(slide, request)
+
+        try:
+            layout = self._with_retries(request, attempt)
         except BaseException:
             self._close(request)
             raise
-        if math.prod(slide.dimensions) > _KEPT_PX:
+        if math.prod(layout.attributes["dimensions"]) > _KEPT_PX:
             self._close(request)
         return layout
 
     def read(self, request: SlideRequest, group: TileGroup) -> TileBatch:
-        """Read the tiles of a group, normalised if asked; those that cannot be decoded are left out and counted."""
+        """Read the tiles of a group, normalised if asked; those that cannot be decoded are left out and counted.
+
+        Raises:
+            SlideError: The slide cannot be used any more.
+        """
+        return self._with_retries(request, lambda: self._read(request, group))
+
+    def _read(self, request: SlideRequest, group: TileGroup) -> TileBatch:
         slide, colours = self._open(request), self._colour_map(request)
         pixels = np.empty((len(group.row) + len(group.child_row), TILE_PX, TILE_PX, 3), np.uint8)
         magnifications: list[int] = []
@@ -132,6 +109,37 @@ class SlideSource:
             np.array(magnifications, np.int64), np.array(rows, np.int64), pixels[: len(rows)], n_unreadable
         )
 
+    def is_reachable(self, request: SlideRequest) -> bool:
+        """Whether the storage of a slide answers."""
+        try:
+            with open(request.path, "rb") as file:
+                return bool(file.read(1))
+        except OSError:
+            return False
+
+    def _with_retries(self, request: SlideRequest, attempt: Callable[[], Answer]) -> Answer:
+        """Return what `attempt` returns; as long as the slide's storage does not answer, open the slide again later."""
+
+        def checked_attempt() -> Answer:
+            try:
+                return attempt()
+            except (SlideError, OSError) as error:
+                if isinstance(error, SlideError) and (
+                    error.state not in _MAY_BE_LOST or (error.state == "missing" and not request.is_listed)
+                ):
+                    raise
+                self._close(request)
+                if not (isinstance(error, SlideError) and error.state == STATE):
+                    StorageProbe(request.path).check(error)
+                if isinstance(error, SlideError):
+                    raise
+                reason = (
+                    f"{request.path}: cannot be read ({error.strerror or error}); check the file and its permissions"
+                )
+                raise SlideError("unreadable", reason) from error
+
+        return with_retries(checked_attempt)
+
     def close(self) -> None:
         """Close all slides."""
         for slide in self._slides.values():
@@ -141,14 +149,19 @@ class SlideSource:
     def _open(self, request: SlideRequest) -> Slide:
         """Return the slide, which stays open for its tiles; of too many, the one not used for longest is closed."""
         key = (request.path, request.mpp)
-        slide = self._slides.pop(key, None) or Slide(request.path, request.mpp)
+        slide = self._slides.pop(key, None)
+        if slide is None:
+            _check_unchanged(request)
+            slide = Slide(request.path, request.mpp)
+        slide.levels.exclude(request.damaged_levels)
         self._slides[key] = slide
         if len(self._slides) > _MAX_OPEN:
             self._slides.pop(next(iter(self._slides))).close()
         return slide
 
     def _close(self, request: SlideRequest) -> None:
-        self._slides.pop((request.path, request.mpp)).close()
+        if (slide := self._slides.pop((request.path, request.mpp), None)) is not None:
+            slide.close()
 
     def _colour_map(self, request: SlideRequest) -> ColourMap | None:
         """Return the normalisation of the slide's colours, which is computed once for all its tiles."""
@@ -160,39 +173,14 @@ class SlideSource:
         return self._colours[1]
 
 
-def read_tile_group(
-    slide: Slide, magnifications: tuple[int, ...], group: TileGroup
-) -> Iterator[tuple[int, int, np.ndarray | None]]:
-    """Read the tiles of a group.
+def _check_unchanged(request: SlideRequest) -> None:
+    """Refuse to read tiles from another file than the one on which they were laid.
 
-    Yields:
-        (magnification, row, (224, 224, 3) uint8); None instead of the pixels if a tile cannot be decoded.
+    Raises:
+        SlideError: State `storage_lost`.
     """
-    coarse, fine = min(magnifications), max(magnifications)
-    for index, (cell, row) in enumerate(zip(group.cell.tolist(), group.row.tolist(), strict=True)):
-        corner = [number * tile_um(coarse) for number in cell]
-        if fine == coarse:
-            yield coarse, row, _read(slide, corner, TILE_PX, coarse)
-            continue
-        block = _read(slide, corner, 2 * TILE_PX, fine)
-        if block is None:
-            yield coarse, row, _read(slide, corner, TILE_PX, coarse)
-        else:
-            yield coarse, row, block_means(block, 2)
-        for child in np.flatnonzero(group.child_of == index):
-            x, y = group.child_cell[child].tolist()
-            left, top = (x - 2 * cell[0]) * TILE_PX, (y - 2 * cell[1]) * TILE_PX
-            if block is None:
-                tile = _read(slide, [x * tile_um(fine), y * tile_um(fine)], TILE_PX, fine)
-            else:
-                tile = block[top : top + TILE_PX, left : left + TILE_PX]
-            yield fine, int(group.child_row[child]), tile
-
-
-def _read(slide: Slide, corner: list[float], side: int, magnification: int) -> np.ndarray | None:
-    try:
-        return slide.read(corner[0], corner[1], side, side, pixel_um(magnification))
-    except SlideError as error:
-        if error.state != "unreadable":
-            raise
-        return None
+    if request.laid_out_on is None:
+        return
+    status = os.stat(request.path)
+    if (status.st_size, status.st_mtime_ns) != request.laid_out_on:
+        raise storage_lost(request.path, "the file has changed while it was read")

@@ -7,6 +7,7 @@ import numpy as np
 from dmml.slides.slide_error import SlideError
 from dmml.slides.stains.fit_stains import StainsNotFitted, fit_stains
 from dmml.slides.stains.stains import Stains
+from dmml.slides.wsi.levels import MAX_UNREADABLE_SHARE
 from dmml.slides.wsi.slide import Slide
 
 _FIELDS = 48
@@ -35,9 +36,14 @@ def fit_slide_stains(slide: Slide, method: str, share: np.ndarray, side: float) 
     cells = np.argwhere(share >= _MIN_SHARE)
     cells = cells if len(cells) else np.argwhere(share > 0)
     picks = np.unique(np.linspace(0, len(cells) - 1, min(len(cells), _FIELDS)).round().astype(int))
-    fields = [
-        _read(slide, column * side, row * side, round(side / _FIELD_MPP)) for row, column in cells[picks].tolist()
-    ]
+    while True:
+        fields = [
+            _read(slide, column * side, row * side, round(side / _FIELD_MPP)) for row, column in cells[picks].tolist()
+        ]
+        n_unreadable, level = sum(not len(field) for field in fields), slide.level_for(_FIELD_MPP)
+        if not level or n_unreadable <= MAX_UNREADABLE_SHARE * len(fields):
+            break
+        slide.ignore_damaged(level, _FIELD_MPP, f"{n_unreadable} of {len(fields)} fields of tissue")
     try:
         return fit_stains(method, np.concatenate([np.zeros((0, 3), np.uint8), *fields]))
     except StainsNotFitted as error:

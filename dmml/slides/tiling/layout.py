@@ -14,6 +14,7 @@ from dmml.errors import InputError
 from dmml.slides.geojson.roi import Roi, read_roi, roi_mask
 from dmml.slides.slide_error import SlideError
 from dmml.slides.stains.stains import StainNormalization, Stains
+from dmml.slides.tiling.damaged_levels import ignore_damaged_levels
 from dmml.slides.tiling.grid import (
     DEFAULT_TISSUE,
     MIN_TISSUE,
@@ -57,6 +58,12 @@ class SlideRequest:
     """The slide's stains, which its layout determines; tiles are normalised only if they are stated"""
     roi: Path | None = None
     """GeoJSON file of the slide's regions of interest, or folder with one file per slide; None means the whole slide"""
+    damaged_levels: tuple[int, ...] = ()
+    """Levels of the slide that are damaged, which its layout determines; no tile is read from them"""
+    is_listed: bool = False
+    """Whether the file was found when its folder was listed, so that it has vanished since if it is missing"""
+    laid_out_on: tuple[int, int] | None = None
+    """Bytes and time (ns) of the file on which the tiles were laid; tiles are not read from another"""
 
 
 @dataclass
@@ -72,6 +79,8 @@ class Layout:
     """Attributes of the slide that the store keeps"""
     stains: Stains | None = None
     """The slide's stains; None without stain normalisation"""
+    damaged_levels: tuple[int, ...] = ()
+    """Levels of the slide that are damaged, so that finer ones are read in their place"""
 
 
 def lay_out(slide: Slide, request: SlideRequest) -> Layout:
@@ -105,6 +114,7 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
     tiles = lay_tiles(share, tissue_magnification, request.magnifications, request.min_tissue)
     if not len(tiles[max(request.magnifications)]):
         raise _no_tissue(slide, request, share, tissue_magnification, picture, unreadable, roi)
+    ignore_damaged_levels(slide, tiles)
     stains = None
     if request.stain_normalization is not None:
         from dmml.slides.stains.slide_stains import fit_slide_stains
@@ -131,7 +141,7 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
         **({} if stains is None else {"stains": stains.plain()}),
         **({} if roi is None else {"roi": roi.record}),
     }
-    return Layout(tiles, thumbnail, _small_mask(read_mask), attributes, stains)
+    return Layout(tiles, thumbnail, _small_mask(read_mask), attributes, stains, slide.levels.damaged)
 
 
 def _no_tissue(

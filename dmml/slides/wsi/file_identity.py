@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _PIECES, _PIECE = 16, 1 << 16
 """A whole slide of 2 GB takes seconds to read; 16 pieces of 64 KiB, evenly spread, take milliseconds"""
@@ -17,14 +17,20 @@ def fingerprint(path: Path) -> dict[str, Any]:
     For a MIRAX slide, the hash includes the names and sizes of the files in its companion folder.
     """
     status = path.stat()
-    digest = hashlib.sha256(str(status.st_size).encode())
     with open(path, "rb") as file:
-        for piece in range(_PIECES):
-            file.seek(max(0, (status.st_size - _PIECE) * piece // (_PIECES - 1)))
-            digest.update(file.read(_PIECE))
-    for name, size in _companions(path):
-        digest.update(f"{name} {size}".encode())
-    return {"source_bytes": status.st_size, "source_time": status.st_mtime_ns, "source_hash": digest.hexdigest()}
+        digest = content_hash(file, status.st_size, _companions(path))
+    return {"source_bytes": status.st_size, "source_time": status.st_mtime_ns, "source_hash": digest}
+
+
+def content_hash(file: BinaryIO, size: int, companions: Iterable[tuple[str, int]]) -> str:
+    """SHA-256 of a file's size, of pieces of it, and of the names and sizes of the files in its companion folder."""
+    digest = hashlib.sha256(str(size).encode())
+    for piece in range(_PIECES):
+        file.seek(max(0, (size - _PIECE) * piece // (_PIECES - 1)))
+        digest.update(file.read(_PIECE))
+    for name, companion_size in companions:
+        digest.update(f"{name} {companion_size}".encode())
+    return digest.hexdigest()
 
 
 def is_same_file(path: Path, recorded: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 import simplejpeg
 
+from dmml.slides.storage.lost_storage import lost_errno
 from dmml.slides.wsi.tiff_pages import Page
 from dmml.slides.wsi.tiled_page import TiledPage
 
@@ -49,7 +50,11 @@ class JpegLevel(TiledPage):
         return len(level.offsets) == len(level.lengths) == math.prod(level.grid)
 
     def decode(self, file: BinaryIO, index: int) -> np.ndarray | None:
-        """Decode a tile to (tile height, tile width, 3) uint8; None if it is left out or damaged in any way."""
+        """Decode a tile to (tile height, tile width, 3) uint8; None if it is left out or damaged in any way.
+
+        Raises:
+            OSError: The storage of the file does not answer.
+        """
         length = int(self.lengths[index])
         if not 0 < length <= _MAX_BYTES_PER_PX * self.tile[0] * self.tile[1] + len(self._beginning):
             return None
@@ -60,6 +65,10 @@ class JpegLevel(TiledPage):
             if simplejpeg.decode_jpeg_header(data)[:2] != self.tile[::-1]:
                 return None
             pixels: np.ndarray = simplejpeg.decode_jpeg(data)
-        except (ValueError, OSError):
+        except ValueError:
             return None
+        except OSError as error:
+            if lost_errno(error):
+                raise
+            return None  # a damaged offset
         return pixels

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import openslide
@@ -19,6 +22,13 @@ VENDORS = ("generic-tiff", "aperio")
 """OpenSlide's names of formats in which a level is a page of a TIFF and its tiles lie edge to edge"""
 _WHOLE_PX = 1e-6
 """Fraction of a pixel by which a position may deviate from a whole pixel, by rounding"""
+
+
+class Closable(Protocol):
+    """Anything that can be closed."""
+
+    def close(self) -> None:
+        """Close it."""
 
 
 class JpegReader:
@@ -80,7 +90,7 @@ class JpegReader:
 
     def close(self) -> None:
         """Close the file."""
-        self._handle.close()
+        close_handle(self._handle)
         self._file.close()
         self._tiles.clear()
 
@@ -121,6 +131,12 @@ class JpegReader:
                 return False
             n_compared += 1
         return n_compared > 0
+
+
+def close_handle(handle: Closable) -> None:
+    """Close a slide that may be closed already, which OpenSlide itself refuses."""
+    with contextlib.suppress(ctypes.ArgumentError):
+        handle.close()
 
 
 def _sample(tiles: JpegLevel) -> list[int]:

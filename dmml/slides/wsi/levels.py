@@ -7,16 +7,20 @@ is ignored and named in a note, so that the tiles are the same as without it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from PIL import Image
+
+from dmml.slides.slide_error import SlideError
 
 Size = tuple[int, int]
 """(width, height) in pixels"""
 ReadPixels = Callable[[int, int, int, int, int], Image.Image]
 """(level, left, top, width, height) in pixels of that level → RGB picture"""
 
+MAX_UNREADABLE_SHARE = 0.2
+"""Largest share of a slide that may fail to decode; beyond it a finer level is read, or the slide is refused"""
 _MAX_ROUNDING_PX = 2
 """Pixels by which a level's side may miss a whole fraction: each halving may round up or down, and some trim an edge"""
 _N_POSITIONS = 4
@@ -45,11 +49,13 @@ class Levels:
 
     Attributes:
         notes: One line for each level that is ignored, with the reason.
+        damaged: The levels that are ignored because too much of them cannot be decoded.
     """
 
     def __init__(self, sizes: Sequence[Size], read: ReadPixels, whole_fractions: bool):
         self._sizes, self._read = sizes, read
         self.notes: list[str] = []
+        self.damaged: tuple[int, ...] = ()
         self._ratio: dict[int, float] = {0: 1.0}
         for level, size in enumerate(sizes[1:], start=1):
             ratio = ratio_of(sizes[0], size)
@@ -67,6 +73,25 @@ class Levels:
         fitting = (level for level in by_ratio if self._ratio[level] <= largest_ratio)
         level = next((level for level in fitting if self._shows_the_slide(level)), 0)
         return level, self._ratio[level]
+
+    def ignore_damaged(self, level: int, largest_ratio: float, extent: str) -> None:
+        """Ignore a level of which too much cannot be decoded, and note which one is read in its place.
+
+        Args:
+            level: The level, which is not the finest one.
+            largest_ratio: As for `coarsest`.
+            extent: What of it cannot be decoded, as in `12 of 40 tiles`.
+        """
+        self.exclude([level])
+        substitute = self.coarsest(largest_ratio)[0]
+        self.notes.append(
+            f"{self._name(level)} is damaged: {extent} cannot be decoded; {self._name(substitute)} is read instead"
+        )
+
+    def exclude(self, levels: Iterable[int]) -> None:
+        """Do not use levels that are known to be damaged."""
+        self.damaged = tuple(sorted({*self.damaged, *levels}))
+        self._is_sound |= dict.fromkeys(levels, False)
 
     def _shows_the_slide(self, level: int) -> bool:
         """Compare a level with the next finer sound one, once, when it is first needed."""
@@ -91,15 +116,20 @@ class Levels:
                         _cells(self._read(level, round(x), round(y), side, side)),
                         _cells(self._read(finer, *fine_box)),
                     ]
-                except Exception:  # positions that cannot be decoded are detected and counted when tiles are read
+                except SlideError as error:  # what cannot be decoded is detected and counted when tiles are read
+                    if error.state != "unreadable":
+                        raise
                     continue
                 if max(patch.std() for patch in cells) >= _MIN_CONTRAST:
                     agreements.append(_correlation(*cells) >= _MIN_CORRELATION)
         return not agreements or sum(agreements) > _MIN_AGREEMENT * len(agreements)
 
     def _ignore(self, level: int, reason: str) -> None:
+        self.notes.append(f"{self._name(level)} is ignored: {reason}")
+
+    def _name(self, level: int) -> str:
         width, height = self._sizes[level]
-        self.notes.append(f"level {level} ({width} × {height} px) is ignored: {reason}")
+        return f"level {level} ({width} × {height} px)"
 
 
 def ratio_of(full: Size, small: Size) -> float | None:

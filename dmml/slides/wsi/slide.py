@@ -12,12 +12,14 @@ from PIL import Image
 
 from dmml.errors import reason_of
 from dmml.slides.slide_error import SlideError
+from dmml.slides.storage.lost_storage import StorageProbe
 from dmml.slides.wsi.block_means import block_means
 from dmml.slides.wsi.bounds import bounds_of
-from dmml.slides.wsi.jpeg_reader import JpegReader
-from dmml.slides.wsi.levels import Levels
+from dmml.slides.wsi.jpeg_reader import JpegReader, close_handle
+from dmml.slides.wsi.levels import MAX_UNREADABLE_SHARE, Levels
 from dmml.slides.wsi.mpp import check_mpp, pixel_um
 from dmml.slides.wsi.opening import open_slide
+from dmml.slides.wsi.overview.read_blocks import ReadBlock, read_blocks
 
 MAX_ENLARGEMENT = 1.25
 """A slide is refused if its pixels are more than this many times larger than wanted: unscanned detail is not made up"""
@@ -29,8 +31,6 @@ _WHOLE_PX = 1e-3
 """Fraction of a pixel by which a coordinate may deviate from a whole pixel and still be read as one"""
 _BLOCK_PX, _MIN_BLOCK_PX = 2048, 128
 """Side of the blocks in which an overview is read, and of those into which a damaged block is divided"""
-MAX_UNREADABLE_SHARE = 0.2
-"""Largest share of a slide that may fail to decode; beyond it the slide is refused"""
 
 
 class Slide:
@@ -56,7 +56,7 @@ class Slide:
     """
 
     def __init__(self, path: str | Path, mpp: float | None = None):
-        self.path, self.unreadable_um2 = Path(path), 0.0
+        self.path, self.unreadable_um2, self._storage = Path(path), 0.0, StorageProbe(Path(path))
         if mpp is not None:
             check_mpp(mpp)
         if not self.path.exists():
@@ -82,7 +82,7 @@ class Slide:
 
     def close(self) -> None:
         """Close the file."""
-        self.handle.close()
+        close_handle(self.handle)
 
     @property
     def size_um(self) -> tuple[float, float]:
@@ -157,7 +157,8 @@ class Slide:
         Parts that cannot be decoded stay white and count in `unreadable_um2`. A small slide is read from its finest
         level, so that its tissue and its tiles do not depend on how the other levels were made and compressed. On a
         large slide this would take minutes, so its coarsest sound level is read, which also replaces parts of a small
-        slide whose finest level is damaged.
+        slide whose finest level is damaged. If more than a fifth of that coarse level cannot be decoded, the next finer
+        sound level is read in its place.
 
         Args:
             mpp: µm per pixel of the result.
@@ -168,46 +169,46 @@ class Slide:
             (H, W, 3) uint8 with H = ceil(height in µm / mpp), and W likewise.
 
         Raises:
-            SlideError: More than a fifth of the slide cannot be decoded.
+            SlideError: More than a fifth of the slide cannot be decoded at any level.
         """
-        width, height = (max(1, math.ceil(um / mpp - 1e-6)) for um in self.size_um)
-        coarse = self._level(mpp)
-        level, step = (0, self.mpp) if from_finest and math.prod(self.dimensions) <= SMALL_SLIDE_PX else coarse
-        side = max(1, int(_BLOCK_PX * step / mpp))
-        picture = np.full((height, width, 3), 255, np.uint8)
-        blocks = [(left, top, side) for top in range(0, height, side) for left in range(0, width, side)][::-1]
-        n_unreadable = 0
-        while blocks:
-            left, top, side = blocks.pop()
-            h, w = min(side, height - top), min(side, width - left)
-            if h <= 0 or w <= 0:
-                continue
+        size = (max(1, math.ceil(self.size_um[0] / mpp - 1e-6)), max(1, math.ceil(self.size_um[1] / mpp - 1e-6)))
+        is_from_finest = from_finest and math.prod(self.dimensions) <= SMALL_SLIDE_PX
+        while True:
+            coarse = self._level(mpp)
+            level, step = (0, self.mpp) if is_from_finest else coarse
             try:
-                picture[top : top + h, left : left + w] = self._read(left * mpp, top * mpp, w, h, mpp, level, step)
-            except SlideError:
-                half = side // 2
-                if half * mpp / step >= _MIN_BLOCK_PX:
-                    half = -(-side // 2)
-                    blocks += [(left + x, top + y, half) for y in (half, 0) for x in (half, 0)]
-                elif (substitute := self._read_substitute(left, top, w, h, mpp, level, coarse)) is not None:
-                    picture[top : top + h, left : left + w] = substitute
-                else:
-                    n_unreadable += h * w
-                    if n_unreadable > MAX_UNREADABLE_SHARE * width * height:
-                        raise
-        self.unreadable_um2 = n_unreadable * mpp**2
-        return picture
+                picture, n_unreadable = read_blocks(
+                    size,
+                    max(1, int(_BLOCK_PX * step / mpp)),
+                    _MIN_BLOCK_PX * step / mpp,
+                    self._block_reader(mpp, level, step),
+                    None if coarse[0] == level else self._block_reader(mpp, *coarse),
+                )
+            except SlideError as error:
+                if error.state != "unreadable" or level == 0:
+                    raise
+                self.ignore_damaged(level, mpp, f"more than {MAX_UNREADABLE_SHARE:.0%} of it")
+                continue
+            self.unreadable_um2 = n_unreadable * mpp**2
+            return picture
 
-    def _read_substitute(
-        self, left: int, top: int, width: int, height: int, mpp: float, failed_level: int, coarse: tuple[int, float]
-    ) -> np.ndarray | None:
-        """Read a block of an overview from the coarse level; None if that level is the one that failed or fails too."""
-        if coarse[0] == failed_level:
-            return None
-        try:
-            return self._read(left * mpp, top * mpp, width, height, mpp, *coarse)
-        except SlideError:
-            return None
+    def _block_reader(self, mpp: float, level: int, step: float) -> ReadBlock:
+        """Return a function that reads a block of an overview from the given level, which has `step` µm per pixel."""
+        return lambda left, top, width, height: self._read(left * mpp, top * mpp, width, height, mpp, level, step)
+
+    def level_for(self, mpp: float) -> int:
+        """Number of the level from which `read` reads at this µm per pixel."""
+        return self._level(mpp)[0]
+
+    def ignore_damaged(self, level: int, mpp: float, extent: str) -> None:
+        """Read from a finer level from now on, since `extent` of this one cannot be decoded; `notes` then says so.
+
+        Args:
+            level: The level, which is not the finest one.
+            mpp: µm per pixel at which it was read.
+            extent: What cannot be decoded, as in `12 of 40 tiles`.
+        """
+        self.levels.ignore_damaged(level, mpp * _TOLERANCE / self.mpp, extent)
 
     def _level(self, mpp: float) -> tuple[int, float]:
         """Return the coarsest sound level that is at least as fine as `mpp`, else the finest level, and its µm/px."""
@@ -262,17 +263,18 @@ class Slide:
         """Read (height, width, 3) uint8 on white; `corner` is in pixels of the finest level, and `size` in those of `level`.
 
         Raises:
-            SlideError: This part of the file cannot be decoded (state `unreadable`).
+            SlideError: This part of the file cannot be decoded (state `unreadable`), or the storage of the file does not
+                answer (`storage_lost`).
         """
         try:
             return self._decoded(corner, level, size)
         except Exception as error:
             # After an error, OpenSlide answers every later call with the same error; only a new handle can read on.
-            self.handle.close()
+            self.close()
+            self._storage.check(error, is_thorough=True)
             self.handle = open_slide(self.path, self.mpp).handle
-            raise SlideError(
-                "unreadable", f"{self.path}: cannot be decoded ({reason_of(error)}); fetch the file again"
-            ) from error
+            reason = f"{self.path}: cannot be decoded ({reason_of(error)}); fetch the file again"
+            raise SlideError("unreadable", reason) from error
 
     def _decoded(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> np.ndarray:
         if isinstance(self.handle, JpegReader):

@@ -14,9 +14,9 @@ from dmml.slides.discovery.shards import Shard, shard_of
 from dmml.slides.extraction.extract import extract
 from dmml.slides.extraction.slide_locks import SlideLocks
 from dmml.slides.reading.reader_pool import ReaderPool
-from dmml.slides.reading.tile_reading import tile_groups
 from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.layout import SlideRequest
+from dmml.slides.tiling.tile_groups import tile_groups
 from dmml.store import FeatureStore
 
 pytestmark = pytest.mark.slow
@@ -214,6 +214,7 @@ def test_kills_at_random_moments_end_with_the_same_store(make_slide, tmp_path, r
 SCRIPT = """
 from pathlib import Path
 from dmml.slides.tiling.layout import SlideRequest
+from dmml.slides.tiling.tile_groups import tile_groups
 from dmml.slides.reading.reader_pool import ReaderPool
 print("begun")
 with ReaderPool(2) as readers:

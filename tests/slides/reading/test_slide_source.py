@@ -5,9 +5,10 @@ import os
 import numpy as np
 import pytest
 
-from dmml.slides.reading.tile_reading import SlideSource, tile_groups
+from dmml.slides.reading.tile_reading import SlideSource
 from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.layout import SlideRequest
+from dmml.slides.tiling.tile_groups import tile_groups
 from dmml.slides.wsi.jpeg_level import JpegLevel
 
 

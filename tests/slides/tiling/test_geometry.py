@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from dmml.slides.extraction.extract import extract
-from dmml.slides.reading.tile_reading import SlideSource, tile_groups
+from dmml.slides.reading.tile_reading import SlideSource
 from dmml.slides.tiling.grid import lay_tiles
 from dmml.slides.tiling.layout import SlideRequest
+from dmml.slides.tiling.tile_groups import tile_groups
 from dmml.slides.wsi.slide import Slide
 from dmml.store import FeatureStore
 

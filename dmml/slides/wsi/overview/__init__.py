@@ -1,0 +1,1 @@
+"""Pictures of whole slides at a coarse scale."""
