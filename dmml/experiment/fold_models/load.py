@@ -24,13 +24,13 @@ def load_models(path: str | Path, crossval_model: str | None = None) -> list[Che
         crossval_model: Name of the model, if the path is such a folder; see `checkpoints_of`.
 
     Raises:
-        InputError: A model cannot be loaded, or the models were not trained on features of the same encoder.
+        InputError: A model cannot be loaded, or the models were not trained on features of the same encoder and tile size.
     """
     models = [load_model(checkpoint) for checkpoint in named_checkpoints(path, crossval_model)]
     for model in models[1:]:
-        if model.encoder != models[0].encoder:
+        if (model.encoder, model.tile_px) != (models[0].encoder, models[0].tile_px):
             raise InputError(
-                f"{model.path}: was trained on features of another encoder than {models[0].path}; run `dmml crossval` again"
+                f"{model.path}: was trained on features of another encoder or tile size than {models[0].path}; run `dmml crossval` again"
             )
     return models
 

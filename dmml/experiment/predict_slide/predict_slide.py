@@ -181,7 +181,7 @@ def _predict(
     batch = patient_batch(case.name, encoded.bags, networks[0].magnifications)
     with threads_for(batch):
         answer, output = read_mean_answer(networks, batch)
-        answer, explanation = explain(as_one(networks), batch, answer, output, level, case.slides, mpp)
+        answer, explanation = explain(as_one(networks), batch, answer, output, level, case.slides, mpp, encoded.tile_um)
     limits = answer_limits(models[0], encoded, output.logits)
     result = PatientResult(case, encoded, batch, output, answer, explanation, limits)
     record = prediction_record(result, models, encoder, tiles, command)

@@ -64,6 +64,7 @@ class ExtractionJob:
             self.manifest.mpp_from(path.stem),
             self.stain_normalization,
             roi=self.roi,
+            tile_px=self.options.side_px,
         )
 
 
@@ -83,6 +84,7 @@ def prepare(out: str | Path, options: ExtractionOptions) -> ExtractionJob:
         requested = {
             "encoder": {"name": options.encoder_name},
             "magnifications": scales,
+            "tile_px": options.side_px,
             "extraction": options.recorded,
         }
         store.check_same(requested, partial=("encoder",))

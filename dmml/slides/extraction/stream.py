@@ -16,7 +16,6 @@ from dmml.slides.extraction.encoded_slide import EncodedSlide, SlideInProgress
 from dmml.slides.reading.reader_demand import ReaderDemand
 from dmml.slides.reading.tile_reading import TileBatch
 from dmml.slides.slide_error import SlideError
-from dmml.slides.tiling.grid import TILE_PX
 from dmml.slides.tiling.layout import Layout, SlideRequest
 
 if TYPE_CHECKING:
@@ -205,7 +204,7 @@ class _Stream:
                 self.pixels = self._empty_batch()
 
     def _empty_batch(self) -> np.ndarray:
-        return np.empty((self.encoder.batch_size, TILE_PX, TILE_PX, 3), np.uint8)
+        return np.empty((self.encoder.batch_size, self.encoder.tile_px, self.encoder.tile_px, 3), np.uint8)
 
     def _collect(self) -> None:
         """Store the features of the batch that is being encoded."""

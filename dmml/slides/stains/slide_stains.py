@@ -11,6 +11,8 @@ from dmml.slides.wsi.slide import Slide
 
 _FIELDS = 48
 """Number of fields that are read"""
+_MAX_FIELD_UM = 112.0
+"""Largest side of a field: of a larger square, only the middle is read"""
 _FIELD_MPP = 1.0
 """µm per pixel of a field"""
 _MIN_SHARE = 0.5
@@ -35,8 +37,10 @@ def fit_slide_stains(slide: Slide, method: str, share: np.ndarray, side: float) 
     cells = np.argwhere(share >= _MIN_SHARE)
     cells = cells if len(cells) else np.argwhere(share > 0)
     picks = np.unique(np.linspace(0, len(cells) - 1, min(len(cells), _FIELDS)).round().astype(int))
+    field = min(side, _MAX_FIELD_UM)
     fields = [
-        _read(slide, column * side, row * side, round(side / _FIELD_MPP)) for row, column in cells[picks].tolist()
+        _read(slide, (column + 0.5) * side - field / 2, (row + 0.5) * side - field / 2, round(field / _FIELD_MPP))
+        for row, column in cells[picks].tolist()
     ]
     try:
         return fit_stains(method, np.concatenate([np.zeros((0, 3), np.uint8), *fields]))
