@@ -83,6 +83,7 @@ def prediction_record(
         "use": text.RESEARCH_USE,
         "slides": slides,
         "tiles_chosen": tiles.record,
+        "tile_px": encoder.tile_px,
         "model": identity,
         "encoder": encoder.identity | {key: model.encoder[key] for key in (STAINS,) if model.encoder.get(key)},
         "encoder_backend": encoder.backend,
