@@ -93,7 +93,7 @@ def test_pixels_that_are_not_square_are_refused(tmp_path, picture):
 
 def test_an_impossible_size_is_not_taken(tmp_path, picture):
     path = write_ome(tmp_path / "a.ome.tif", (picture, sizes(0.25, unit="mm")))
-    with pytest.raises(SlideError, match="ome.PhysicalSizeX says 250 µm/px, outside"):
+    with pytest.raises(SlideError, match=r"ome\.PhysicalSizeX says 250 µm/px, outside"):
         Slide(path)
 
 
