@@ -37,7 +37,7 @@ def find_files(inputs: Sequence[str | Path], encoder: str | None) -> dict[str, l
 
 def _files_inside(folder: Path, encoder: str | None) -> list[Path]:
     """List a folder's feature files: `features_<encoder>` of a TRIDENT job, slide2vec's, CLAM's HDF5 before its `.pt`."""
-    suffixes = SUFFIXES
+    suffixes: tuple[str, ...] = SUFFIXES
     job_folders = [path for path in (folder, *folder.rglob("*")) if path.is_dir() and JOB_FOLDER.match(path.name)]
     if job_folders:
         folders = [path for job in job_folders for path in job.glob("features_*") if path.is_dir()]

@@ -34,9 +34,9 @@ def tile_folders(folder: Path) -> list[Path]:
     """List the folders of tile features in a folder of runs, in a run's folder, or in a part of one; else none."""
     if TILE_FOLDER in folder.resolve().parts:
         return [folder]
-    found = sorted(path for path in folder.rglob(TILE_FOLDER) if path.is_dir())
-    if found:
-        return found
+    folders = sorted(path for path in folder.rglob(TILE_FOLDER) if path.is_dir())
+    if folders:
+        return folders
     early = folder.parent if folder.name == _EARLY_FEATURES else folder
     has_coordinates = any((early / _EARLY_COORDINATES).glob(f"*{_EARLY_ENDING}"))
     return [early / _EARLY_FEATURES] if has_coordinates and (early / _EARLY_FEATURES).is_dir() else []

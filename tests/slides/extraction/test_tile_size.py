@@ -54,8 +54,8 @@ def test_every_tile_shows_its_square_of_the_slide_and_four_fill_a_coarse_one(sli
             assert set(bags[m].features[:, 3].tolist()) == {tile_px}
             for centre, features in zip(bags[m].position, bags[m].features, strict=True):
                 left, top = (centre - tile_px * mpp / 2).tolist()
-                seen = opened.read(left, top, tile_px, tile_px, mpp).mean(axis=(0, 1))
-                np.testing.assert_allclose(features[:3], seen, atol=0.6)
+                expected = opened.read(left, top, tile_px, tile_px, mpp).mean(axis=(0, 1))
+                np.testing.assert_allclose(features[:3], expected, atol=0.6)
     offset = bags[20].position - bags[10].position[bags[20].parent]
     assert set(np.abs(offset).ravel().tolist()) == {tile_px / 4}
     attributes = store.slide_attributes("a")
@@ -69,17 +69,17 @@ def test_tiles_are_kept_by_their_share_of_tissue(slide, tile_px):
     """Against the colour of the pixels of each tile: clear tiles are all kept, empty ones none."""
     bags, _, _ = tokens_of_slide(slide, MeanColour(tile_px))
     kept = {tuple(centre) for centre in bags[20].position.tolist()}
-    side, found = tile_px / 2, set()
+    side, centres = tile_px / 2, set()
     with Slide(slide) as opened:
         for y in range(int(opened.size_um[1] // side)):
             for x in range(int(opened.size_um[0] // side)):
                 tile = opened.read(x * side, y * side, tile_px, tile_px, 0.5).astype(int)
                 share = (np.ptp(tile, axis=2) > 30).mean()
                 centre = ((x + 0.5) * side, (y + 0.5) * side)
-                found.add(centre)
+                centres.add(centre)
                 assert (share > 0.2) or centre not in kept
                 assert (share < 0.3) or centre in kept
-    assert kept <= found
+    assert kept <= centres
 
 
 def test_a_group_of_large_tiles_needs_no_more_memory_than_one_of_small_tiles(slide):

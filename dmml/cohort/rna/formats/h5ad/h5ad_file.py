@@ -53,8 +53,8 @@ def open_parts(file: h5py.File, path: Path, layer: str | None) -> H5adParts:
         raise InputError(
             f"{path}: was written by a version of anndata before 0.7; read and write it again with a current one"
         )
-    columns = [[str(name) for name in file[name].attrs["column-order"]] for name in ("obs", var)]
-    return H5adParts(values, var, *columns, _log_base(file))
+    obs_columns, var_columns = (list(map(str, file[name].attrs["column-order"])) for name in ("obs", var))
+    return H5adParts(values, var, obs_columns, var_columns, _log_base(file))
 
 
 def _values_of(file: h5py.File, path: Path, layer: str | None) -> tuple[str, str]:
@@ -78,7 +78,7 @@ def _log_base(file: h5py.File) -> float | None:
     note = file["uns/log1p"]
     base = note["base"] if hasattr(note, "keys") and "base" in note else None
     try:
-        return float(base[()]) if base is not None else math.e  # type: ignore[index]
+        return float(base[()]) if base is not None else math.e
     except (TypeError, ValueError):  # scanpy notes None for the natural logarithm
         return math.e
 

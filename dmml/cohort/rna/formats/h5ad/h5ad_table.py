@@ -122,12 +122,12 @@ def _genes(
     """Return the name of each gene, empty where it has none, and what was counted on the way."""
     names = {"var_names": [str(name).strip() for name in var.index]} | dict(text_columns(var))
     if options.gene_names is not None:
-        chosen = names.get(options.gene_names)
-        if chosen is None:
+        named = names.get(options.gene_names)
+        if named is None:
             raise InputError(
                 f"{path}: column {options.gene_names!r} of its var holds numbers with decimals, not names of genes"
             )
-        names = {options.gene_names: chosen}
+        names = {options.gene_names: named}
     if options.probes is not None:
         return _mapped(path, next(iter(names.values())), options.probes)
     shares = {name: _share_of_genes(values) for name, values in names.items()}
