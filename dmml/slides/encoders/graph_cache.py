@@ -1,7 +1,7 @@
 """Exported graphs of encoders, kept in a folder into which only the user can write.
 
-Each encoder has two files for each size of the tiles: `<key>.onnx`, and `<key>.json` with its identity, the hash of the graph, how well it agrees
-with PyTorch, and which backend was fastest on which processor. The JSON file is written last and names the graph's hash,
+Each encoder has two files for each size of the tiles: `<key>.onnx`, and `<key>.json` with its identity, the hash of the
+graph, how well it agrees with PyTorch, and which backend was fastest on which processor. The JSON file is written last and names the graph's hash,
 so that an incomplete, damaged or exchanged graph is recognised and made again. A file `source-<hash>.json` holds the
 identity of the encoder that a file of weights belongs to. Everything here can be deleted at any time. Neither torch nor
 timm is needed to read a graph.

@@ -87,7 +87,8 @@ def feature_attributes(path: Path) -> dict[str, Any]:
     Raises:
         SlideError: The file beside the features is damaged, or says that they are not those of tiles.
     """
-    folder = next((part for part in reversed(path.parts[:-1]) if part in _OTHER_FOLDERS), "")
+    folders = (path.parent.name, path.parent.parent.name)  # the second one, if a class has a folder of its own
+    folder = next((name for name in folders if name in _OTHER_FOLDERS), "")
     sidecar = path.with_name(f"{path.stem}{_SIDECAR}")
     if not sidecar.is_file():
         if folder:
