@@ -38,7 +38,7 @@ from dmml.experiment.predict_slide.explain.explanation import explain
 from dmml.experiment.predict_slide.explain.faithfulness import ATTENTION
 from dmml.experiment.predict_slide.explain.levels import LEVELS
 from dmml.slides.label_folder import read_label_folder
-from dmml.slides.tiling.grid import tile_um
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX, tile_um
 from dmml.store import FeatureStore
 from dmml.types import SUBSPACES, Batch
 
@@ -116,7 +116,7 @@ def explain_slides(checkpoint: Path, cohort: Path, n_slides: int | None = None) 
         if explanation.deep is not None:
             assert all(part.is_complete for part in explanation.deep.parts.values()), slide_id
         for m, bag in batch.bags.items():
-            region = np.array(truth.regions(slide_id, bag.position[0].numpy(), tile_um(m)))
+            region = np.array(truth.regions(slide_id, bag.position[0].numpy(), tile_um(m, DEFAULT_TILE_PX)))
             for s in SUBSPACES:
                 scores = answer.tiles.scores[m, s]
                 values = {"absolute": np.abs(scores), "signed": scores, "attention": output.attention[m, s][0].numpy()}

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dmml.evaluation.plots.style import SUBSPACE_COLOR
 from dmml.evaluation.statistics.tile_maps import TME, TUMOR
 from dmml.slides.overlay import overlay_groups
-from dmml.slides.tiling.grid import tile_um
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX, tile_um
 from dmml.store import FeatureStore
 
 COMMAND = "python benchmarks/prototype_maps.py --out docs/results"
@@ -159,7 +159,7 @@ def draw_picture(path: Path, cohort: Path, truth: pd.DataFrame, tiles: pd.DataFr
             of_slide[1]["prototype"].map({TUMOR: 0, TME: 1}).fillna(-1).astype(int).to_numpy(),
         ]
         maps = [
-            overlay_groups(pixels, mpp, each[["x_um", "y_um"]].to_numpy(), group, tile_um(20), _GROUPS)
+            overlay_groups(pixels, mpp, each[["x_um", "y_um"]].to_numpy(), group, tile_um(20, DEFAULT_TILE_PX), _GROUPS)
             for each, group in zip(of_slide, groups, strict=True)
         ]
         rows.append([Image.fromarray(pixels[..., :3]), *maps])

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from dmml.evaluation.statistics.tile_maps import TME, TUMOR, agreement_by_slide, map_agreement
 from dmml.slides.label_folder import label_shares, read_label_folder
-from dmml.slides.tiling.grid import tile_um
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX, tile_um
 from dmml.store import FeatureStore
 
 DRAWS = 200
@@ -31,9 +31,13 @@ def tiles_of_store(cohort: Path) -> pd.DataFrame:
             bag = store.read(slide_id, m)
             table = pd.DataFrame({"slide_id": slide_id, "magnification": m}, index=range(len(bag.features)))
             table["x_um"], table["y_um"] = bag.position[:, 0], bag.position[:, 1]
-            table["region"] = truth.regions(slide_id, bag.position, tile_um(m))
+            table["region"] = truth.regions(slide_id, bag.position, tile_um(m, DEFAULT_TILE_PX))
             shares = label_shares(
-                truth.image(slide_id), truth.um_per_pixel, bag.position, tile_um(m), max(truth.names) + 1
+                truth.image(slide_id),
+                truth.um_per_pixel,
+                bag.position,
+                tile_um(m, DEFAULT_TILE_PX),
+                max(truth.names) + 1,
             )
             table["glass"] = shares[:, truth.background]
             table["features"] = list(bag.features.astype(np.float32))

@@ -32,7 +32,7 @@ class CohortConfig:
         slide_id: Column of the slide's id (file stem), if the table has one; None = the table names no slides.
         outcome: {time, event | censored, unit: days | months | years}, or {label: column}; None for prediction.
         covariates: Clinical columns kept for comparison, each by name or as {name, levels}; they never enter a network.
-        expression: RNA table, or {path, patient_id, suffix, scale}; None = no RNA.
+        expression: RNA table, or {path, patient_id, suffix, scale, layer, …}; None = no RNA.
         gene_sets: {tumor: path, tme: path}; None = the shipped lists. Two further keys narrow the lists on training
             patients: {most_variable: 0.3} keeps the 30 % of each subspace's genes with the largest variance, as in the
             paper, and {preset: released_code} 59 and 361 genes, the released code's numbers.

@@ -68,8 +68,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_tile_options(parser: argparse.ArgumentParser) -> None:
-    """Declare how tissue is found and how its stains are normalised."""
-    tissue = parser.add_argument_group("tissue")
+    """Declare the size of tiles, how tissue is found and how its stains are normalised."""
+    tissue = parser.add_argument_group("tiles and tissue")
+    tissue.add_argument(
+        "--tile-px",
+        type=int,
+        metavar="N",
+        help="side of a tile in pixels of its magnification (default: 224); an encoder whose input has another size is given "
+        "resized tiles",
+    )
     tissue.add_argument(
         "--tissue",
         default="colour",
@@ -173,6 +180,7 @@ def run(args: argparse.Namespace) -> None:
         storage_wait=args.storage_wait,
         staging=args.staging,
         staging_gib=args.staging_gib,
+        tile_px=args.tile_px,
     )
     if result.estimate is not None:
         _report_dry_run(args.out, result, result.estimate)

@@ -1,6 +1,6 @@
 """List a feature store (list), check it slide by slide (verify), or import features of other tools into it (import).
 
-`import` reads tile features of TRIDENT, CLAM and STAMP, and vectors of whole slides: tables, arrays, slide embeddings.
+`import` reads tile features of TRIDENT, CLAM, STAMP and slide2vec, and vectors of whole slides: tables, arrays, slide embeddings.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for verb, text in (("list", "table of the slides in a store"), ("verify", "check a store, slide by slide")):
         verbs.add_parser(verb, help=text).add_argument("store", metavar="F.zarr", help="feature store, folder or URL")
     importer = verbs.add_parser(
-        "import", help="write tiles of TRIDENT, CLAM or STAMP, or vectors of slides, into a store"
+        "import", help="write tiles of TRIDENT, CLAM, STAMP or slide2vec, or vectors of slides, into a store"
     )
     importer.add_argument(
         "inputs",
         metavar="FEATURES",
         nargs="+",
-        help="of tiles: .h5 and .pt files, folders of them, or a TRIDENT job folder; of slides: a table (CSV, TSV, Parquet, "
+        help="of tiles: .h5 and .pt files, folders of them, a TRIDENT job folder, or that of a slide2vec run; of slides: a table (CSV, TSV, Parquet, "
         "XLSX), .npz, .npy, .h5 or .pt",
     )
     importer.add_argument("--out", required=True, metavar="F.zarr", help="feature store to create or add to")
@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="encoder that made the features (default: the one that the files or TRIDENT's folder name)",
     )
     importer.add_argument(
-        "--coords", metavar="DIR", help="folder of HDF5 files with the coordinates, for features without them"
+        "--coords",
+        metavar="DIR",
+        help="folder of files with the coordinates (HDF5, or slide2vec's), for features without them",
     )
     importer.add_argument("--mpp", type=float, help="true µm per pixel of the slides' finest level")
     importer.add_argument(

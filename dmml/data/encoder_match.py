@@ -22,7 +22,7 @@ ROI_KEY = "roi"
 def check_same_encoder(
     path: str, store: FeatureStore | JoinedStore, n_features: int | None, fitted: Mapping[str, Any]
 ) -> None:
-    """Refuse features whose width, encoder, encoder weights or stain normalisation differ from the model's.
+    """Refuse features whose width, encoder, encoder weights, tile size or stain normalisation differ from the model's.
 
     Args:
         path: Path of the store, for messages.
@@ -31,7 +31,7 @@ def check_same_encoder(
         fitted: What was fitted with the model, including its encoder.
 
     Raises:
-        InputError: The features were made with another encoder or from tiles with other stains; the message names the difference.
+        InputError: The features were made with another encoder or from tiles of another size or with other stains; the message names the difference.
     """
     of_store, of_model = store.attributes["encoder"], fitted.get("encoder") or {}
     of_model = complete_identity(of_model) if of_model else {}
@@ -52,6 +52,12 @@ def check_same_encoder(
                 f"{path}: the encoder's {key} is {of_store.get(key)}, but the model was trained on {of_model.get(key)}; "
                 "extract the slides with that encoder"
             )
+    tile_px = fitted.get("tile_px")  # not recorded by earlier versions
+    if tile_px and store.attributes["tile_px"] != tile_px:
+        raise InputError(
+            f"{path}: its tiles have {store.attributes['tile_px']} px, but the model was trained on tiles of {tile_px} px; extract "
+            f"the slides with --tile-px {tile_px}"
+        )
     if of_model and not same_stains(of_store, of_model):
         raise InputError(
             f"{path}: its tiles are {describe_stains(of_store)}, but the model was trained on tiles {describe_stains(of_model)}; "

@@ -113,6 +113,7 @@ def training_statistics(data: MultimodalDataModule, genes: Mapping[str, list[str
         "feature_statistics": data.feature_statistics(train),
         "encoder": {} if store is None else store.attributes["encoder"],
         "extraction": {} if store is None else store.attributes.get("extraction") or {},
+        "tile_px": None if store is None or store.holds_vectors else store.attributes["tile_px"],
         "censoring": None if time is None or event is None else censoring_curve(time, event).plain(),
         "horizons": None if time is None else horizons_reached(time),
         "cohort": data.name,

@@ -14,6 +14,7 @@ from dmml.errors import InputError, reason_of
 from dmml.experiment.fit_defaults import SHORT_NAMES
 from dmml.experiment.run_folder import run_of_checkpoint
 from dmml.networks.named_classes import are_plain
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX
 from dmml.store.encoder_identity import STAINS, describe_stains
 from dmml.store.root_attributes import VECTORS
 
@@ -44,6 +45,11 @@ class CheckpointModel:
     def encoder(self) -> dict[str, Any]:
         """Identity of the encoder that the model was trained on: `name`, `weights` (hash), `dim`, `preprocessing`."""
         return self.module.fitted.get("encoder") or {}
+
+    @property
+    def tile_px(self) -> int:
+        """Side of the tiles that the model was trained on, px; of a checkpoint that does not record it, 224."""
+        return int(self.module.fitted.get("tile_px") or DEFAULT_TILE_PX)
 
     @property
     def reads_rna(self) -> bool:
@@ -123,7 +129,7 @@ def _class_path(checkpoint: dict[str, Any]) -> str:
 
 
 def load_encoder_of(model: CheckpointModel, weights: str | Path | None = None) -> Encoder:
-    """Load the encoder that a model was trained on, and make sure that its weights are the same, tensor by tensor.
+    """Load the encoder that a model was trained on, for tiles of its size, and make sure that its weights are the same, tensor by tensor.
 
     An encoder that was exported before, and that runs fastest on this processor as a graph, is loaded from the cache of
     graphs, by the hash of its weights; then the weights themselves are not needed.
@@ -139,16 +145,18 @@ def load_encoder_of(model: CheckpointModel, weights: str | Path | None = None) -
     from dmml.slides.encoders.build import load_encoder
     from dmml.slides.encoders.encoder import cuda_is_available
 
-    expected = model.encoder
+    expected, tile_px = model.encoder, model.tile_px
     if expected.get("content") == VECTORS:
         raise InputError(
             f"{model.path}: the model reads vectors of slides ({expected['name']}), which dmml cannot make from a slide; import "
             "the slide's vector with `dmml features import`, and use `dmml predict`"
         )
-    if weights is None and not cuda_is_available() and (cached := cached_encoder(expected)) is not None:
-        return cached
+    if weights is None and not cuda_is_available():
+        cached = cached_encoder(expected, tile_px=tile_px)
+        if cached is not None:
+            return cached
     try:
-        encoder = load_encoder(expected["name"], weights)
+        encoder = load_encoder(expected["name"], weights, tile_px=tile_px)
     except InputError as error:
         way_out = "name other weights with --weights" if weights else "name a file with its weights with --weights"
         raise InputError(

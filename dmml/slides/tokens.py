@@ -43,7 +43,7 @@ def tokens_of_slide(
 
     Args:
         path: The slide.
-        encoder: As returned by `load_encoder`.
+        encoder: As returned by `load_encoder`; tiles have the size for which it was loaded.
         mpp: µm per pixel, used only if the slide does not state it.
         magnifications: One, or two of which the finer is twice the coarser.
         batch_size: Tiles per call of the encoder; None means the encoder's choice.
@@ -70,6 +70,7 @@ def tokens_of_slide(
         tissue,
         stain_normalization=stain_normalization,
         roi=roi,
+        tile_px=encoder.tile_px,
     )
     previous_size = encoder.batch_size
     encoder.batch_size = batch_size or previous_size

@@ -83,6 +83,19 @@ def test_the_code_in_the_documentation_makes_a_nested_store(repository, capsys):
     assert FeatureStore("features.zarr").read("S", 20).parent.tolist() == parent
 
 
+def test_a_model_refuses_tiles_of_another_size(tmp_path):
+    from dmml.data.encoder_match import check_same_encoder
+    from dmml.errors import InputError
+
+    encoder = {"name": "uni", "dim": 4}
+    store = FeatureStore.create(tmp_path / "f.zarr", encoder, {20: 0.5}, tile_px=512)
+    check_same_encoder("f.zarr", store, 4, {"encoder": encoder, "tile_px": 512})
+    check_same_encoder("f.zarr", store, 4, {"encoder": encoder})  # of an earlier version, which did not record it
+    message = "tiles have 512 px, but the model was trained on tiles of 224 px; extract the slides with --tile-px 224"
+    with pytest.raises(InputError, match=message):
+        check_same_encoder("f.zarr", store, 4, {"encoder": encoder, "tile_px": 224})
+
+
 @pytest.mark.parametrize("weights", [None, "0" * 64])
 def test_encoders_are_compared_by_weights_only_if_both_are_known(tmp_path, weights):
     from dmml.data.encoder_match import check_same_encoder

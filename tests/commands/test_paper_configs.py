@@ -16,7 +16,7 @@ from html_page import Page
 
 from dmml.__main__ import main
 from dmml.commands import extract
-from dmml.slides.tiling.grid import TILE_PX
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX
 from dmml.slides.wsi.mpp import pixel_um
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "paper"
@@ -85,7 +85,7 @@ def test_the_header_leads_from_slides_to_the_page_of_the_tables(task):
     options = parser.parse_args(commands(task)[0][2:])
     assert (options.encoder, options.stain_normalization) == ("resnet50", "vahadane")
     assert {m: pixel_um(m) for m in options.magnifications} == {10: 1.0, 20: 0.5}
-    assert TILE_PX == 224
+    assert DEFAULT_TILE_PX == 224
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from highdicom.spatial import ImageToReferenceTransformer
 
 from dmml.slides.geojson.tile_layer import TileLayer
 from dmml.slides.parametric_map import finest_image, write_parametric_map
-from dmml.slides.tiling.grid import tile_um
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX, tile_um
 from dmml.slides.tiling.layout import SlideRequest, lay_out
 from dmml.slides.wsi.slide import Slide
 
@@ -35,7 +35,14 @@ def layer_of(path, magnification):
     values = {"contribution, all parts": np.linspace(-2, 3, n), "attention, tumor": np.full(n, 0.5)}
     values["attention, tumor"][0] = np.nan
     return TileLayer(
-        magnification, tile_um(magnification), tiles.cell, np.zeros((n, 3), np.uint8), [], np.full(n, -1), "", values
+        magnification,
+        tile_um(magnification, DEFAULT_TILE_PX),
+        tiles.cell,
+        np.zeros((n, 3), np.uint8),
+        [],
+        np.full(n, -1),
+        "",
+        values,
     )
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from dmml.slides.geojson.frame import SlideFrame
 from dmml.slides.geojson.tile_layer import Category, TileLayer, tile_features
 from dmml.slides.geojson.writing import write_features
-from dmml.slides.tiling.grid import tile_um
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX, tile_um
 from dmml.slides.tiling.layout import SlideRequest, lay_out
 from dmml.slides.wsi.slide import Slide
 from dmml.viewer.open_path import open_path
@@ -69,7 +69,7 @@ def layer_of(magnification, tiles):
     categories = (Category("raises the risk", (178, 24, 43)), Category("lowers the risk", (33, 102, 172)))
     return TileLayer(
         magnification,
-        tile_um(magnification),
+        tile_um(magnification, DEFAULT_TILE_PX),
         tiles.cell,
         np.where(is_marked[:, None], (178, 24, 43), (33, 102, 172)).astype(np.uint8),
         categories,

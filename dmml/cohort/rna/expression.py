@@ -24,6 +24,9 @@ from dmml.cohort.rna.samples.patient_map import patients_of_samples, read_patien
 from dmml.cohort.rna.scale import SCALES, settle_scale, to_model_scale
 from dmml.errors import InputError
 
+_KEYS = ("patient_id", "suffix", "patients", "probes", "layer", "gene_names")
+"""Keys of a config's expression that say how a table is read, none of which applies to one that dmml wrote"""
+
 
 @dataclass
 class Expression:
@@ -61,6 +64,8 @@ def build_expression(
     suffix: str | None = None,
     all_genes: bool = False,
     probes: str | Path | None = None,
+    layer: str | None = None,
+    gene_names: str | None = None,
 ) -> Expression:
     """Read RNA files of one cohort into one table.
 
@@ -75,6 +80,8 @@ def build_expression(
         all_genes: Also keep genes of STAR-counts files other than protein-coding and immune-receptor genes.
         probes: Table that maps row names to genes, if they are not genes: a platform's annotation, or Entrez numbers
             and symbols.
+        layer: Layer of the values in tables of AnnData; None for their `X`.
+        gene_names: Column of `var` with the names of genes in tables of AnnData; found if None.
 
     Returns:
         Table with one row per patient (several samples of one patient are averaged and counted) and one column per gene
@@ -91,7 +98,7 @@ def build_expression(
     patient_map = None if patients is None else read_patient_map(Path(patients))
     probe_map = None if probes is None else read_probe_map(probes)
     sorted_inputs = sort_inputs([Path(path) for path in inputs])
-    options = ReadOptions(scale, patient_id, suffix, all_genes, probe_map, patient_map or ())
+    options = ReadOptions(scale, patient_id, suffix, all_genes, probe_map, layer, gene_names, patient_map or ())
     results = read_inputs(sorted_inputs, options)
     scales = sorted({result.content.scale for result in results})
     if len(scales) > 1:
@@ -139,21 +146,19 @@ def read_expression(spec: str | Path | Mapping[str, Any]) -> Expression:
 
     Args:
         spec: A path to a parquet file from `dmml cohort expression` or to anything that `build_expression` reads; or
-            `{path, patient_id, suffix, scale, patients, probes}`, all but `path` optional.
+            `{path, patient_id, suffix, scale, patients, probes, layer, gene_names}`, all but `path` optional.
 
     Raises:
         InputError: See `build_expression`.
     """
     options: dict[str, Any] = dict(spec) if isinstance(spec, Mapping) else {"path": spec}
-    unknown = set(options) - {"path", "patient_id", "suffix", "scale", "patients", "probes"}
+    unknown = set(options) - {"path", "scale", *_KEYS}
     if unknown or not options.get("path"):
         problem = f"unknown key {sorted(unknown)[0]!r}" if unknown else "no path"
-        raise InputError(
-            f"expression: {problem}; give a path, or {{path, patient_id, suffix, scale, patients, probes}}"
-        )
+        raise InputError(f"expression: {problem}; give a path, or {{path, scale, {', '.join(_KEYS)}}}")
     path = Path(options.pop("path"))
     if path.suffix == ".parquet" and (content := read_expression_file(path)):
-        for option in ("patient_id", "suffix", "patients", "probes"):
+        for option in _KEYS:
             if options.get(option):
                 raise InputError(
                     f"expression: {option} does not apply to {path}, because `dmml cohort expression` has already written it with "

@@ -37,6 +37,7 @@ def read_inputs(inputs: SortedInputs, options: ReadOptions) -> list[ReadInput]:
     Raises:
         InputError: A reader refuses a file, the scale is unknown, or a table does not hold RNA.
     """
+    _check_layer_options(inputs, options)
     results = []
     for sample_format, paths in inputs.sample_files.items():
         if paths:
@@ -60,6 +61,17 @@ def _check_options(path: Path, form: TableFormat, options: ReadOptions) -> None:
             raise InputError(
                 f"{path}: is a table of {form.title}, whose columns are samples, so {name} does not apply; leave {name} out"
             )
+
+
+def _check_layer_options(inputs: SortedInputs, options: ReadOptions) -> None:
+    """Refuse a layer or a column of gene names if an input has no layers."""
+    names = [name for name, value in (("layer", options.layer), ("gene_names", options.gene_names)) if value]
+    of_samples = [(form, path) for form, paths in inputs.sample_files.items() for path in paths]
+    without = [(form, path) for form, path in inputs.tables if not form.takes_layer]
+    for form, path in (*of_samples, *without) if names else ():
+        raise InputError(
+            f"{path}: is {form.title}, and {names[0]} is for tables of AnnData alone; leave {names[0]} out"
+        )
 
 
 def _to_symbols(matrix: Matrix, stated_scale: str | None, source: str) -> SymbolTable:

@@ -2,7 +2,7 @@
 
 Reads files of one sample each (STAR-counts of the GDC, STAR's ReadsPerGene.out.tab, htseq-count, RSEM genes.results,
 salmon, kallisto, StringTie), folders of such files, and matrices (featureCounts, GCT, Firebrowse, UCSC Xena, or any
-other). Matrices may be genes × samples or patients × genes, with gene symbols, Ensembl ids or Entrez numbers, as CSV,
+other), and .h5ad files of AnnData. Matrices may be genes × samples or patients × genes, with gene symbols, Ensembl ids or Entrez numbers, as CSV,
 TSV, space-separated as R writes it, or parquet, also zipped or gzipped.
 """
 
@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="table that assigns samples to patients: a CSV sample,patient_id, or a sample sheet of the GDC",
     )
     parser.add_argument(
-        "--patient-id", metavar="COLUMN", help="column of the patient ids, for a table of patients × genes"
+        "--patient-id",
+        metavar="COLUMN",
+        help="column of the patient ids, for a table of patients × genes, or of the obs of an .h5ad file",
     )
     parser.add_argument(
         "--suffix", help="suffix of the gene columns in a table that also has other columns, such as _rnaseq"
@@ -51,6 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="CSV",
         help="table that maps row names to genes, if they are probes or transcripts: a CSV probe,symbol, or a GPL table of GEO",
+    )
+    parser.add_argument("--layer", metavar="NAME", help="layer of the values in an .h5ad file (default: X)")
+    parser.add_argument(
+        "--gene-names", metavar="COLUMN", help="column of var with the names of genes in an .h5ad file (default: found)"
     )
     parser.add_argument("--all-genes", action="store_true", help="also keep non-coding genes of STAR-counts files")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
@@ -70,6 +76,8 @@ def run(args: argparse.Namespace) -> None:
         suffix=args.suffix,
         all_genes=args.all_genes,
         probes=args.probes,
+        layer=args.layer,
+        gene_names=args.gene_names,
     )
     write_expression(expression, args.out, overwrite=args.overwrite)
     provenance = expression.provenance

@@ -11,7 +11,7 @@ from dmml.errors import InputError
 
 _INNER_TEXT = {
     "outcome": ("time", "event", "censored", "unit", "label"),
-    "expression": ("path", "patient_id", "suffix", "scale", "patients", "probes"),
+    "expression": ("path", "patient_id", "suffix", "scale", "patients", "probes", "layer", "gene_names"),
     "gene_sets": ("tumor", "tme", "preset"),
 }
 

@@ -141,6 +141,7 @@ def _interface(model: CheckpointModel, graph: StudentGraph, example: Sequence[Te
         "n_features": network.n_features,
         "encoder": complete_identity(model.encoder),
         "extraction": network.fitted.get("extraction") or {},
+        "tile_px": network.fitted.get("tile_px"),
         "programs": network.scores.names,
         "max_tokens": MAX_EXPORTED_TOKENS,
         "median_risk": network.fitted.get("median_risk"),

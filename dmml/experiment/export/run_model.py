@@ -108,7 +108,7 @@ class Store:
 
 
 def check_encoder(model: Model, store: Store) -> None:
-    """Refuse features of another encoder, of other weights, or of tiles with other stains than in training."""
+    """Refuse features of another encoder, of other weights, or of tiles of another size or stain than in training."""
     expected, stored = model.metadata["encoder"], store.attributes["encoder"]
     if int(stored["dim"]) != int(model.metadata["n_features"]):
         raise WrongInput(
@@ -120,6 +120,12 @@ def check_encoder(model: Model, store: Store) -> None:
                 f"{store.path}: the encoder's {key} is {stored.get(key, default)}, but the model was trained on {expected[key]}; "
                 "extract the slides with that encoder"
             )
+    tile_px = model.metadata.get("tile_px")
+    if tile_px and store.attributes["tile_px"] != tile_px:
+        raise WrongInput(
+            f"{store.path}: its tiles have {store.attributes['tile_px']} px, but the model was trained on tiles of {tile_px} px; "
+            f"extract the slides with --tile-px {tile_px}"
+        )
     stains = [each.get("stain_normalization") or {} for each in (expected, stored)]
     if any(stains[0].get(key) != stains[1].get(key) for key in ("method", "target", "target_stains")):
         raise WrongInput(

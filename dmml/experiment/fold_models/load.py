@@ -22,13 +22,13 @@ def load_models(checkpoints: Sequence[Path]) -> list[CheckpointModel]:
         checkpoints: Their checkpoints, from `named_checkpoints`.
 
     Raises:
-        InputError: A model cannot be loaded, or the models were not trained on features of the same encoder.
+        InputError: A model cannot be loaded, or the models were not trained on features of the same encoder and tile size.
     """
     models = [load_model(checkpoint) for checkpoint in checkpoints]
     for model in models[1:]:
-        if model.encoder != models[0].encoder:
+        if (model.encoder, model.tile_px) != (models[0].encoder, models[0].tile_px):
             raise InputError(
-                f"{model.path}: was trained on features of another encoder than {models[0].path}; run `dmml crossval` again"
+                f"{model.path}: was trained on features of another encoder or tile size than {models[0].path}; run `dmml crossval` again"
             )
     return models
 

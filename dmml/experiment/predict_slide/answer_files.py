@@ -91,6 +91,7 @@ def prediction_record(
         "use": text.RESEARCH_USE,
         "slides": _with_metadata(slides, result.case.slides) if options.slide_metadata else slides,
         "tiles_chosen": tiles.record,
+        "tile_px": encoder.tile_px,
         "model": identity,
         "encoder": encoder.identity | {key: model.encoder[key] for key in (STAINS,) if model.encoder.get(key)},
         "encoder_backend": encoder.backend,
@@ -126,17 +127,19 @@ def _write_files(folder: Path, result: PatientResult, record: dict[str, Any], qu
     from dmml.experiment.predict_slide.page import write_page
     from dmml.experiment.predict_slide.prototypes import tile_table
     from dmml.experiment.predict_slide.qupath.files import write_qupath_files
+    from dmml.experiment.predict_slide.qupath.layers import tile_layers
 
     answer, batch, output = result.answer, result.batch, result.output
     thumbnails, explanation = result.encoded.thumbnails, result.explanation
-    maps = tile_maps(thumbnails, batch, output, answer.tiles, answer.prototypes)
+    maps = tile_maps(thumbnails, batch, output, result.encoded.tile_um, answer.tiles, answer.prototypes)
     for tile_map in maps:
         (folder / f"{tile_map.name}.png").write_bytes(tile_map.png())
     for sheet in explanation.sheets:
         (folder / f"{sheet.name}.png").write_bytes(encoded(sheet.image, "PNG"))
     if answer.prototypes is not None:
         tile_table(thumbnails, batch, answer.prototypes).to_csv(folder / TILES, index=False)
-    write_qupath_files(folder, result.case.slides, answer, record, batch, output, qupath)
+    layers = tile_layers(answer, batch, output, result.encoded.tile_um)
+    write_qupath_files(folder, result.case.slides, record, layers, qupath)
     outcome = answer.presentation.plot(answer)
     if outcome is not None:
         outcome.save(folder, suffixes=("png",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ from dmml.experiment.predict_slide.prototypes import Prototypes
 from dmml.experiment.predict_slide.tile_scores import TileScores
 from dmml.slides.colour_scale import ATTENTION_MAP, CONTRIBUTION_MAP, attention_limit, contribution_limit
 from dmml.slides.overlay import overlay, overlay_groups
-from dmml.slides.tiling.grid import tile_um
 from dmml.types import SUBSPACES, Bag, Batch, SubspaceOutput
 
 if TYPE_CHECKING:
@@ -72,6 +71,7 @@ def tile_maps(
     slides: list[Thumbnail],
     batch: Batch,
     output: SubspaceOutput,
+    tile_um: Mapping[int, float],
     tiles: TileScores | None,
     prototypes: Prototypes | None = None,
 ) -> list[TileMap]:
@@ -81,15 +81,18 @@ def tile_maps(
         slides: In the order of `Bag.slide`.
         batch: B = 1.
         output: Output of the model for the batch.
+        tile_um: {magnification: side of a tile in µm}.
         tiles: What each tile adds; None for a model without a backbone, which has no maps of it.
         prototypes: Clusters of the tiles; None for a model without prototypes.
     """
-    maps = [] if tiles is None else contribution_maps(slides, batch, tiles)
-    maps += [] if prototypes is None else prototype_maps(slides, batch, prototypes)
-    return maps + (attention_maps(slides, batch, output) if tiles is None or tiles.deep_share else [])
+    maps = [] if tiles is None else contribution_maps(slides, batch, tiles, tile_um)
+    maps += [] if prototypes is None else prototype_maps(slides, batch, prototypes, tile_um)
+    return maps + (attention_maps(slides, batch, output, tile_um) if tiles is None or tiles.deep_share else [])
 
 
-def contribution_maps(slides: list[Thumbnail], batch: Batch, tiles: TileScores) -> list[TileMap]:
+def contribution_maps(
+    slides: list[Thumbnail], batch: Batch, tiles: TileScores, tile_um: Mapping[int, float]
+) -> list[TileMap]:
     """Draw what each tile adds to all parts together and to each part, for every slide and magnification.
 
     Red tiles raise, and blue ones lower, the number by which the task compares tiles (`Task.direction`). The colour
@@ -99,6 +102,7 @@ def contribution_maps(slides: list[Thumbnail], batch: Batch, tiles: TileScores) 
         slides: In the order of `Bag.slide`.
         batch: B = 1.
         tiles: What each tile adds.
+        tile_um: {magnification: side of a tile in µm}.
     """
     maps = []
     for m in tiles.magnifications:
@@ -114,34 +118,44 @@ def contribution_maps(slides: list[Thumbnail], batch: Batch, tiles: TileScores) 
                 measure="contribution of each tile",
                 caption=f"full colour: ± {end:.1g} per tile; sum of the patient's tiles: {signed(values.sum())}",
             )
-            maps += _heat_maps(slides, batch.bags[m], m, values, subject, (-end, end), cmap=CONTRIBUTION_MAP)
+            maps += _heat_maps(
+                slides, batch.bags[m], m, tile_um[m], values, subject, (-end, end), cmap=CONTRIBUTION_MAP
+            )
     return maps
 
 
-def prototype_maps(slides: list[Thumbnail], batch: Batch, prototypes: Prototypes) -> list[TileMap]:
+def prototype_maps(
+    slides: list[Thumbnail], batch: Batch, prototypes: Prototypes, tile_um: Mapping[int, float]
+) -> list[TileMap]:
     """Draw the clusters of tumor and TME for every slide and magnification; tiles in no cluster stay grey.
 
     Args:
         slides: In the order of `Bag.slide`.
         batch: B = 1.
         prototypes: Clusters of the patient's tiles.
+        tile_um: {magnification: side of a tile in µm}.
     """
     groups = [(f"{PART_NAMES[s]} cluster", SUBSPACE_COLOR[s]) for s in SUBSPACES]
     maps = []
     for m, cluster in prototypes.cluster.items():
-        maps += _cluster_maps(slides, batch.bags[m], m, cluster, groups)
+        maps += _cluster_maps(slides, batch.bags[m], m, tile_um[m], cluster, groups)
     return maps
 
 
 def _cluster_maps(
-    slides: list[Thumbnail], bag: Bag, magnification: int, cluster: NDArray[np.int64], groups: list[tuple[str, str]]
+    slides: list[Thumbnail],
+    bag: Bag,
+    magnification: int,
+    side_um: float,
+    cluster: NDArray[np.int64],
+    groups: list[tuple[str, str]],
 ) -> list[TileMap]:
-    """Draw the (N,) clusters of the real tiles of one magnification."""
+    """Draw the (N,) clusters of the real tiles of one magnification, which are `side_um` wide."""
     group = np.full(bag.mask.shape[1], -1)
     group[bag.mask[0].numpy()] = cluster
 
     def draw(slide: Thumbnail, on_slide: NDArray[np.bool_], title: str) -> Image:
-        tiles = (bag.position[0].numpy()[on_slide], group[on_slide], tile_um(magnification))
+        tiles = (bag.position[0].numpy()[on_slide], group[on_slide], side_um)
         return overlay_groups(slide.pixels, slide.mpp, *tiles, groups=groups, title=title)
 
     subject = _Subject(
@@ -154,7 +168,9 @@ def _cluster_maps(
     return _overlays(slides, bag, magnification, subject, draw)
 
 
-def attention_maps(slides: list[Thumbnail], batch: Batch, output: SubspaceOutput) -> list[TileMap]:
+def attention_maps(
+    slides: list[Thumbnail], batch: Batch, output: SubspaceOutput, tile_um: Mapping[int, float]
+) -> list[TileMap]:
     """Draw attention for every slide, magnification and subspace.
 
     Attention is shown in multiples of the patient's average tile, so that slides with many and with few tiles look
@@ -164,6 +180,7 @@ def attention_maps(slides: list[Thumbnail], batch: Batch, output: SubspaceOutput
         slides: In the order of `Bag.slide`.
         batch: B = 1.
         output: Output of the model for the batch.
+        tile_um: {magnification: side of a tile in µm}.
     """
     maps = []
     for m, bag in sorted(batch.bags.items()):
@@ -178,7 +195,7 @@ def attention_maps(slides: list[Thumbnail], batch: Batch, output: SubspaceOutput
                 measure="attention, average tile = 1",
                 caption=f"yellow: {strongest:.1f} × the average tile",
             )
-            maps += _heat_maps(slides, bag, m, share, subject, (0.0, strongest))
+            maps += _heat_maps(slides, bag, m, tile_um[m], share, subject, (0.0, strongest))
     return maps
 
 
@@ -202,6 +219,7 @@ def _heat_maps(
     slides: list[Thumbnail],
     bag: Bag,
     magnification: int,
+    side_um: float,
     values: NDArray[np.float64],
     subject: _Subject,
     limits: tuple[float, float],
@@ -213,6 +231,7 @@ def _heat_maps(
         slides: In the order of `Bag.slide`.
         bag: B = 1.
         magnification: Magnification of the bag.
+        side_um: Side of its tiles, µm.
         values: (N,).
         subject: What the map shows.
         limits: Values at the two ends of the colours.
@@ -220,7 +239,7 @@ def _heat_maps(
     """
 
     def draw(slide: Thumbnail, on_slide: NDArray[np.bool_], title: str) -> Image:
-        tiles = (bag.position[0].numpy()[on_slide], values[on_slide], tile_um(magnification))
+        tiles = (bag.position[0].numpy()[on_slide], values[on_slide], side_um)
         return overlay(slide.pixels, slide.mpp, *tiles, cmap=cmap, title=title, limits=limits)
 
     return _overlays(slides, bag, magnification, subject, draw)

@@ -155,8 +155,8 @@ def _predict(
     batch = patient_batch(case.name, encoded.bags, networks[0].magnifications)
     with threads_for(batch):
         answer, output = read_mean_answer(networks, batch)
-        level = options.explain_level
-        answer, explanation = explain(as_one(networks), batch, answer, output, level, case.slides, options.mpp)
+        level, mpp, tile_um = options.explain_level, options.mpp, encoded.tile_um
+        answer, explanation = explain(as_one(networks), batch, answer, output, level, case.slides, mpp, tile_um)
     limits = answer_limits(models[0], encoded, output.logits)
     result = PatientResult(case, encoded, batch, output, answer, explanation, limits)
     record = prediction_record(result, models, encoder, tiles, command, options)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dmml.slides.tiling.grid import TILE_PX
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX
 
 MIN_COSINE = 0.9999
 """Smallest cosine between the features of a graph and those of PyTorch, for any probe tile, with which a graph is used"""
@@ -39,14 +40,16 @@ class Agreement:
         return {"cosine": self.cosine, "relative_error": self.relative_error}
 
 
-def probe_tiles() -> np.ndarray:
-    """Draw the tiles (8, 224, 224, 3) uint8 on which backends are compared: stained patches, glass and noise."""
+def probe_tiles(tile_px: int = DEFAULT_TILE_PX) -> np.ndarray:
+    """Draw the tiles (8, tile_px, tile_px, 3) uint8 on which backends are compared: stained patches, glass and noise."""
     rng = np.random.default_rng(0)
-    tiles = [np.full((TILE_PX, TILE_PX, 3), 244.0), rng.uniform(0, 255, (TILE_PX, TILE_PX, 3))]
+    shape = (tile_px, tile_px, 3)
+    tiles = [np.full(shape, 244.0), rng.uniform(0, 255, shape)]
     for grains in _GRAINS:
         patches = _COLOURS[rng.integers(0, len(_COLOURS), (grains, grains))]  # (grains, grains, 3)
-        side = TILE_PX // grains
-        tiles.append(patches.repeat(side, 0).repeat(side, 1) + rng.normal(0, 12, (TILE_PX, TILE_PX, 3)))
+        side = math.ceil(tile_px / grains)
+        picture = patches.repeat(side, 0).repeat(side, 1)[:tile_px, :tile_px]
+        tiles.append(picture + rng.normal(0, 12, shape))
     return np.clip(np.stack(tiles), 0, 255).astype(np.uint8)
 
 

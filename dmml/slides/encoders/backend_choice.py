@@ -19,6 +19,7 @@ from dmml.slides.encoders.agreement import probe_tiles
 from dmml.slides.encoders.encoder import ONNXRUNTIME, TORCH, Encoder
 from dmml.slides.encoders.graph_cache import GraphCache, GraphRecord
 from dmml.slides.encoders.onnx_encoder import OnnxEncoder, is_installed
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX
 
 if TYPE_CHECKING:
     from dmml.slides.encoders.torch_encoder import TorchEncoder
@@ -61,7 +62,7 @@ def choose_backend(encoder: TorchEncoder, backend: str = AUTO) -> Encoder:
         return encoder
     try:
         cache = GraphCache()
-        with cache.locked(encoder.identity):
+        with cache.locked(encoder.identity, encoder.tile_px):
             return _select(encoder, backend, cache)
     except (InputError, OSError) as error:
         reason = str(error) if isinstance(error, InputError) else f"the graph cannot be kept ({reason_of(error)})"
@@ -71,13 +72,19 @@ def choose_backend(encoder: TorchEncoder, backend: str = AUTO) -> Encoder:
         return encoder
 
 
-def cached_encoder(identity: Mapping[str, Any], backend: str = AUTO, log_level: int = logging.DEBUG) -> Encoder | None:
+def cached_encoder(
+    identity: Mapping[str, Any],
+    backend: str = AUTO,
+    log_level: int = logging.DEBUG,
+    tile_px: int = DEFAULT_TILE_PX,
+) -> Encoder | None:
     """Return an encoder from its exported graph, without torch, timm and weights; None if that is not possible.
 
     Args:
         identity: `name`, `weights`, `dim` and `preprocessing` of the encoder.
         backend: `auto` uses the graph only if it was the fastest on a processor such as this one.
         log_level: Level of the line that names the backend and its speed.
+        tile_px: Side of the tiles that it is given, px.
     """
     if backend == TORCH or not is_installed():
         return None
@@ -85,7 +92,7 @@ def cached_encoder(identity: Mapping[str, Any], backend: str = AUTO, log_level: 
         cache = GraphCache()
     except InputError:
         return None  # whoever then builds the network reports it
-    record = cache.record(identity)
+    record = cache.record(identity, tile_px)
     if record is None or record.problem or (backend == AUTO and _fastest(record) != ONNXRUNTIME):
         return None
     encoder = _from_graph(record, cache)
@@ -97,7 +104,7 @@ def cached_encoder(identity: Mapping[str, Any], backend: str = AUTO, log_level: 
 def _select(encoder: TorchEncoder, backend: str, cache: GraphCache) -> Encoder:
     from dmml.slides.encoders.graph_export import export_graph
 
-    record = cache.record(encoder.identity)
+    record = cache.record(encoder.identity, encoder.tile_px)
     if record is not None and record.problem and _machine() not in record.choices:
         record = None  # other versions of the libraries may be able to export it
     onnx_encoder = None
@@ -132,7 +139,7 @@ def _from_graph(record: GraphRecord, cache: GraphCache) -> OnnxEncoder | None:
     if graph is None:
         return None
     try:
-        return OnnxEncoder(record.identity, graph)
+        return OnnxEncoder(record.identity, graph, tile_px=record.tile_px)
     except Exception as error:  # the library's exceptions have no public base class
         _LOG.warning("%s: its graph cannot be loaded (%s)", record.identity["name"], reason_of(error)[:160])
         return None
@@ -143,7 +150,8 @@ def tiles_per_second(encoders: list[Encoder]) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for turn in range(_TURNS + 1):
         for encoder in encoders:
-            tiles = np.resize(probe_tiles(), (encoder.batch_size, *probe_tiles().shape[1:]))
+            probes = probe_tiles(encoder.tile_px)
+            tiles = np.resize(probes, (encoder.batch_size, *probes.shape[1:]))
             start = time.perf_counter()
             encoder(tiles)
             if turn:  # the first call allocates memory and chooses algorithms

@@ -13,6 +13,7 @@ from dmml.slides.encoders.exported_encoder import exported_encoder, record_sourc
 from dmml.slides.encoders.recipes import Recipe, check_encoder_name, recipe_for
 from dmml.slides.encoders.torch_encoder import TorchEncoder, check_precision
 from dmml.slides.encoders.weights import fitting_tensors, read_tensors
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX, check_tile_px
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,7 @@ def load_encoder(
     precision: str = "32",
     compiled: bool = False,
     backend: str = AUTO,
+    tile_px: int = DEFAULT_TILE_PX,
 ) -> Encoder:
     """Load an encoder.
 
@@ -39,18 +41,20 @@ def load_encoder(
         precision: `32`, `bf16` or `16`.
         compiled: Whether to run it through `torch.compile`.
         backend: `torch`, `onnxruntime`, or `auto`, the faster of the two on a CPU; see `choose_backend`.
+        tile_px: Side of the tiles that it is given, px. If its own input has another size, tiles are resized to that.
 
     Raises:
-        InputError: The name or the backend is unknown, the weights cannot be obtained or do not fit, or the backend
+        InputError: The name or the backend is unknown, the tile size is impossible, the weights cannot be obtained or do not fit, or the backend
             cannot run the encoder.
     """
     check_weights(name, weights)
     check_precision(precision)
+    check_tile_px(tile_px)
     check_backend(backend, precision, compiled)
     path = Path(weights) if weights is not None else default_encoder.packaged_weights() if name == DEFAULT else None
     on_cpu = backend == ONNXRUNTIME or (str(device) == "cpu" if device else not cuda_is_available())
     may_be_graph = backend != TORCH and on_cpu and precision == "32" and not compiled
-    if may_be_graph and path is not None and (exported := exported_encoder(name, path, backend)) is not None:
+    if may_be_graph and path is not None and (exported := exported_encoder(name, path, backend, tile_px)) is not None:
         return exported
     recipe = recipe_for(name) or Recipe(name)
     try:
@@ -62,7 +66,7 @@ def load_encoder(
         model.load_state_dict(fitting_tensors(read_tensors(path), model.state_dict(), path))
     if backend == ONNXRUNTIME:
         device = "cpu"
-    encoder = TorchEncoder(name, model, preprocessing, device, precision, compiled)
+    encoder = TorchEncoder(name, model, preprocessing, device, precision, compiled, tile_px)
     if may_be_graph and path is not None:
         record_source(name, path, encoder.identity)
     return choose_backend(encoder, backend)

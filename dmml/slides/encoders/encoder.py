@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX
 from dmml.usable_cores import usable_cores
 
 TORCH, ONNXRUNTIME = "torch", "onnxruntime"
@@ -28,6 +29,7 @@ class Encoder(ABC):
         backend: Library that runs the network: `torch` or `onnxruntime`.
         precision: `32`, `bf16` or `16`.
         batch_size: Tiles that are best given to it at a time.
+        tile_px: Side of the tiles that it is given. Tiles of another size than `preprocessing["size"]` are resized to it.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Encoder(ABC):
     backend: str
     precision: str
     batch_size: int
+    tile_px: int = DEFAULT_TILE_PX
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -16,19 +16,20 @@ from dmml.slides.encoders.encoder import Encoder
 from dmml.slides.encoders.graph_cache import GraphCache
 
 
-def exported_encoder(name: str, weights: Path, backend: str) -> Encoder | None:
+def exported_encoder(name: str, weights: Path, backend: str, tile_px: int) -> Encoder | None:
     """Return an encoder that an earlier run built from the same file and exported; None if there is none.
 
     Args:
         name: Name of the encoder.
         weights: File of its weights.
         backend: See `cached_encoder`.
+        tile_px: Side of the tiles that it is given, px.
     """
     try:
         identity = GraphCache().identity_from(_source(name, weights))
     except (InputError, OSError):
         return None  # whoever then builds the network reports it
-    return None if identity is None else cached_encoder(identity, backend, logging.INFO)
+    return None if identity is None else cached_encoder(identity, backend, logging.INFO, tile_px)
 
 
 def record_source(name: str, weights: Path, identity: Mapping[str, Any]) -> None:

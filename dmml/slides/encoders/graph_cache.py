@@ -1,7 +1,7 @@
 """Exported graphs of encoders, kept in a folder into which only the user can write.
 
-Each encoder has two files: `<key>.onnx`, and `<key>.json` with its identity, the hash of the graph, how well it agrees
-with PyTorch, and which backend was fastest on which processor. The JSON file is written last and names the graph's hash,
+Each encoder has two files for each size of the tiles: `<key>.onnx`, and `<key>.json` with its identity, the hash of the
+graph, how well it agrees with PyTorch, and which backend was fastest on which processor. The JSON file is written last and names the graph's hash,
 so that an incomplete, damaged or exchanged graph is recognised and made again. A file `source-<hash>.json` holds the
 identity of the encoder that a file of weights belongs to. Everything here can be deleted at any time. Neither torch nor
 timm is needed to read a graph.
@@ -24,6 +24,7 @@ from typing import Any
 from dmml.atomic_files import atomic_write
 from dmml.errors import InputError, reason_of
 from dmml.slides.encoders.agreement import Agreement
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX
 
 FOLDER_VARIABLE = "DMML_ENCODER_CACHE"
 """Environment variable that names the folder"""
@@ -46,6 +47,8 @@ class GraphRecord:
     """Why the graph is not used; empty if it can be"""
     choices: dict[str, dict[str, float]] = field(default_factory=dict)
     """{processor and versions: {backend: tiles per second}}; empty where the graph could not be exported"""
+    tile_px: int = DEFAULT_TILE_PX
+    """Side of the tiles that the graph takes, px"""
 
 
 def default_folder() -> Path:
@@ -87,9 +90,9 @@ class GraphCache:
                 f"{self.folder}: is open to other users; `chmod 700 {self.folder}`, or name another folder with {FOLDER_VARIABLE}"
             )
 
-    def record(self, identity: Mapping[str, Any]) -> GraphRecord | None:
-        """Read the record of an encoder; None if there is none, or it is damaged or of another format."""
-        content = self._read(self._file(identity, ".json"))
+    def record(self, identity: Mapping[str, Any], tile_px: int = DEFAULT_TILE_PX) -> GraphRecord | None:
+        """Read the record of an encoder of tiles; None if there is none, or it is damaged or of another format."""
+        content = self._read(self._file(identity, tile_px, ".json"))
         if content is None:
             return None
         try:
@@ -101,15 +104,17 @@ class GraphCache:
                 Agreement(float(agreement["cosine"]), float(agreement["relative_error"])) if agreement else None,
                 str(values["problem"]),
                 {str(key): {str(b): float(s) for b, s in speeds.items()} for key, speeds in values["choices"].items()},
+                int(values.get("tile_px", DEFAULT_TILE_PX)),
             )
-            is_current = values["format"] == _FORMAT and record.identity == _plain(identity)
+            is_of_encoder = record.identity == _plain(identity) and record.tile_px == tile_px
+            is_current = values["format"] == _FORMAT and is_of_encoder
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
         return record if is_current else None
 
     def graph(self, record: GraphRecord) -> bytes | None:
         """Read the graph of a record; None if it is missing or not the one that was checked."""
-        content = self._read(self._file(record.identity, ".onnx"))
+        content = self._read(self._file(record.identity, record.tile_px, ".onnx"))
         if content is None or hashlib.sha256(content).hexdigest() != record.sha256:
             _LOG.warning("%s: its exported graph is missing or damaged, and is made again", record.identity["name"])
             return None
@@ -123,7 +128,7 @@ class GraphCache:
         """
         if graph is not None:
             record.sha256 = hashlib.sha256(graph).hexdigest()
-            self._write(self._file(record.identity, ".onnx"), graph)
+            self._write(self._file(record.identity, record.tile_px, ".onnx"), graph)
         values = {
             "format": _FORMAT,
             "identity": _plain(record.identity),
@@ -131,8 +136,9 @@ class GraphCache:
             "agreement": record.agreement.plain() if record.agreement else None,
             "problem": record.problem,
             "choices": record.choices,
+            "tile_px": record.tile_px,
         }
-        self._write(self._file(record.identity, ".json"), json.dumps(values, indent=2).encode())
+        self._write(self._file(record.identity, record.tile_px, ".json"), json.dumps(values, indent=2).encode())
 
     def identity_from(self, source: str) -> dict[str, Any] | None:
         """Read the identity of the encoder that was built from a source; None if it is not recorded.
@@ -155,10 +161,10 @@ class GraphCache:
         self._write(self.folder / f"source-{source}.json", json.dumps(_plain(identity), indent=2).encode())
 
     @contextlib.contextmanager
-    def locked(self, identity: Mapping[str, Any]) -> Iterator[None]:
-        """Hold the lock of an encoder, so that processes that start together export and time it once."""
+    def locked(self, identity: Mapping[str, Any], tile_px: int = DEFAULT_TILE_PX) -> Iterator[None]:
+        """Hold the lock of an encoder of tiles, so that processes that start together export and time it once."""
         with contextlib.ExitStack() as stack:
-            path = self._file(identity, ".lock")
+            path = self._file(identity, tile_px, ".lock")
             with contextlib.suppress(ImportError, OSError):  # without locks, the same work is done twice
                 import fcntl
 
@@ -172,8 +178,10 @@ class GraphCache:
                     partial.unlink(missing_ok=True)
             yield
 
-    def _file(self, identity: Mapping[str, Any], suffix: str) -> Path:
-        text = json.dumps(_plain(identity), sort_keys=True)
+    def _file(self, identity: Mapping[str, Any], tile_px: int, suffix: str) -> Path:
+        # Graphs of earlier versions, which took tiles of the default size alone, keep their names.
+        size = {} if tile_px == DEFAULT_TILE_PX else {"tile_px": tile_px}
+        text = json.dumps({**_plain(identity), **size}, sort_keys=True)
         name = re.sub(r"[^A-Za-z0-9]+", "-", str(identity["name"]))[:60]
         return self.folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}{suffix}"
 

@@ -13,7 +13,6 @@ from dmml.slides.encoders.agreement import compare, probe_tiles
 from dmml.slides.encoders.graph_cache import GraphCache, GraphRecord
 from dmml.slides.encoders.onnx_encoder import INPUT, OUTPUT, OnnxEncoder
 from dmml.slides.encoders.torch_encoder import network_input, scale_and_shift
-from dmml.slides.tiling.grid import TILE_PX
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +37,7 @@ def export_graph(encoder: TorchEncoder, cache: GraphCache) -> GraphRecord:
     Raises:
         OSError: The disk is full, or the cache cannot be written.
     """
-    record = GraphRecord(encoder.identity, "", None)
+    record = GraphRecord(encoder.identity, "", None, tile_px=encoder.tile_px)
     graph = None
     try:
         size = sum(tensor.numel() * tensor.element_size() for tensor in encoder.model.state_dict().values())
@@ -47,8 +46,9 @@ def export_graph(encoder: TorchEncoder, cache: GraphCache) -> GraphRecord:
         else:
             _LOG.info("%s: exporting it for ONNX Runtime, which is done once per encoder", encoder.name)
             graph = _exported(encoder)
-            tiles = probe_tiles()
-            record.agreement = compare(OnnxEncoder(encoder.identity, graph)(tiles), encoder(tiles))
+            tiles = probe_tiles(encoder.tile_px)
+            graph_encoder = OnnxEncoder(encoder.identity, graph, tile_px=encoder.tile_px)
+            record.agreement = compare(graph_encoder(tiles), encoder(tiles))
             if not record.agreement.suffices:
                 record.problem = f"the graph of {encoder.name} does not agree with PyTorch: {record.agreement}"
     except Exception as error:  # exporter and runtime raise exceptions of many types of their own
@@ -60,7 +60,8 @@ def export_graph(encoder: TorchEncoder, cache: GraphCache) -> GraphRecord:
 def _exported(encoder: TorchEncoder) -> bytes:
     import torch
 
-    module, pixels = _with_preprocessing(encoder), torch.zeros(2, TILE_PX, TILE_PX, 3, dtype=torch.uint8)
+    module = _with_preprocessing(encoder)
+    pixels = torch.zeros(2, encoder.tile_px, encoder.tile_px, 3, dtype=torch.uint8)
     with quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             module,
@@ -77,7 +78,7 @@ def _exported(encoder: TorchEncoder) -> bytes:
 
 
 def _with_preprocessing(encoder: TorchEncoder) -> torch.nn.Module:
-    """Return a module from tiles (n, 224, 224, 3) uint8 to features (n, D) float32."""
+    """Return a module from tiles (n, tile_px, tile_px, 3) uint8 to features (n, D) float32."""
     import torch
 
     size = int(encoder.preprocessing["size"])

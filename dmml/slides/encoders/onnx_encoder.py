@@ -17,10 +17,10 @@ from dmml.slides.encoders.encoder import (
     chosen_preprocessing,
     cpu_threads,
 )
-from dmml.slides.tiling.grid import TILE_PX
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX
 
 INPUT, OUTPUT = "tiles", "features"
-"""Names in a graph of the pixels (n, 224, 224, 3) uint8 and of the features (n, D) float32"""
+"""Names in a graph of the pixels (n, tile_px, tile_px, 3) uint8 and of the features (n, D) float32"""
 
 
 class OnnxEncoder(Encoder):
@@ -33,18 +33,26 @@ class OnnxEncoder(Encoder):
 
     Args:
         identity: `name`, `weights`, `dim` and `preprocessing` of the encoder.
-        graph: ONNX model that includes the preprocessing.
+        graph: ONNX model that includes the preprocessing, for tiles of one size.
         threads: Number of tiles encoded at the same time; None means as many threads as PyTorch would use.
+        tile_px: Side of the tiles that the graph takes, px.
     """
 
     backend = ONNXRUNTIME
     precision = "32"
 
-    def __init__(self, identity: Mapping[str, Any], graph: bytes, threads: int | None = None):
+    def __init__(
+        self,
+        identity: Mapping[str, Any],
+        graph: bytes,
+        threads: int | None = None,
+        tile_px: int = DEFAULT_TILE_PX,
+    ):
         import onnxruntime
 
         self.name, self.weights, self.dim = identity["name"], identity["weights"], int(identity["dim"])
         self.preprocessing = chosen_preprocessing(identity["preprocessing"])
+        self.tile_px = tile_px
         self.threads = threads or cpu_threads()
         self.batch_size = TILES_PER_THREAD * self.threads
         options = onnxruntime.SessionOptions()
@@ -56,8 +64,10 @@ class OnnxEncoder(Encoder):
     def start(self, tiles: np.ndarray) -> list[Future[np.ndarray]]:
         """Begin to encode a copy of the tiles while the caller continues. See `Encoder.__call__`."""
         check_tiles(tiles)
-        if tiles.shape[1:3] != (TILE_PX, TILE_PX):
-            raise ValueError(f"tiles must have {TILE_PX} × {TILE_PX} px, not {tiles.shape[1]} × {tiles.shape[2]}")
+        if tiles.shape[1:3] != (self.tile_px, self.tile_px):
+            raise ValueError(
+                f"tiles must have {self.tile_px} × {self.tile_px} px, not {tiles.shape[1]} × {tiles.shape[2]}"
+            )
         copied = tiles.copy()
         return [self._threads.submit(self._encode, copied[i : i + 1]) for i in range(len(copied))]
 

@@ -1,7 +1,8 @@
 """Encoders by short name: how each one is built, which pixels it expects, and what it was pre-trained on.
 
-Any other name is one of timm's, or `hf-hub:owner/model`. Tiles have 224 px of 0.5 or 1.0 µm. Most of these models crop
-their input to this field anyway, so nothing is cropped here.
+Any other name is one of timm's, or `hf-hub:owner/model`. Tiles have 224 px of 0.5 or 1.0 µm unless the user wants
+others. Most of these models crop their input to this field anyway, so nothing is cropped here: tiles of another size are
+resized to the network's input, which therefore shows all of a tile, and fixed position embeddings fit.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 from dmml.errors import InputError
 from dmml.slides.encoders.encoder import TILES_PER_THREAD, TORCH, Encoder, check_tiles, chosen_preprocessing
 from dmml.slides.encoders.weights import tensor_hash
-from dmml.slides.tiling.grid import TILE_PX
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +33,7 @@ class TorchEncoder(Encoder):
         device: Device on which it runs; None means CUDA if available.
         precision: `32`, `bf16` or `16`.
         compiled: Whether to run it through `torch.compile`.
+        tile_px: Side of the tiles that it is given, px.
 
     Attributes:
         batch_size: Tiles per call of the network; halved when memory does not suffice.
@@ -50,10 +51,11 @@ class TorchEncoder(Encoder):
         device: str | torch.device | None = None,
         precision: str = "32",
         compiled: bool = False,
+        tile_px: int = DEFAULT_TILE_PX,
     ):
         import torch
 
-        self.name = name
+        self.name, self.tile_px = name, tile_px
         self.preprocessing = chosen_preprocessing(preprocessing)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = check_precision(precision)
@@ -63,7 +65,7 @@ class TorchEncoder(Encoder):
         self._network: Callable[[torch.Tensor], torch.Tensor] = self.model
         self.batch_size = TILES_PER_THREAD * torch.get_num_threads() if self.device.type == "cpu" else 128
         self._scale, self._shift = (values.to(self.device) for values in scale_and_shift(self.preprocessing))
-        probe = self._forward(np.zeros((1, TILE_PX, TILE_PX, 3), np.uint8))
+        probe = self._forward(np.zeros((1, tile_px, tile_px, 3), np.uint8))
         if probe.ndim != 2:
             raise InputError(
                 f"--encoder {name}: gives {tuple(probe.shape[1:])} for a tile; one vector per tile is needed"
@@ -103,7 +105,7 @@ class TorchEncoder(Encoder):
         if self.device.type == "cpu":
             return self.batch_size
         self.batch_size = 2 * _MAX_BATCH
-        self.finish(self.start(np.zeros((self.batch_size, TILE_PX, TILE_PX, 3), np.uint8)))
+        self.finish(self.start(np.zeros((self.batch_size, self.tile_px, self.tile_px, 3), np.uint8)))
         self.batch_size = max(1, self.batch_size // 2)
         return self.batch_size
 

@@ -46,12 +46,14 @@ def check_continued_backend(store: FeatureStore, encoder: Encoder, options: Extr
     if not isinstance(options.encoder, str):
         raise InputError(f"{change}; load the encoder with backend={stored!r}, or give another --out")
     try:
-        former = load_encoder(options.encoder, options.weights, "cpu", options.precision, backend=stored)
+        former = load_encoder(
+            options.encoder, options.weights, "cpu", options.precision, backend=stored, tile_px=encoder.tile_px
+        )
     except InputError as error:
         raise InputError(
             f"{change}, but {stored} cannot be run for a comparison ({error}); give another --out"
         ) from error
-    tiles = probe_tiles()
+    tiles = probe_tiles(encoder.tile_px)
     features, reference = encoder(tiles), former(tiles)
     agreement = compare(features, reference)
     if not agree_within_float16(features, reference):

@@ -184,7 +184,9 @@ def _load_encoder(job: ExtractionJob) -> Encoder:
 
             device = f"cuda:{shard.local % torch.cuda.device_count()}"
         backend = backend_to_load(job.store, options)
-        encoder = load_encoder(encoder, options.weights, device, options.precision, options.compiled, backend)
+        encoder = load_encoder(
+            encoder, options.weights, device, options.precision, options.compiled, backend, options.side_px
+        )
     if job.store is not None:
         check_continued_backend(job.store, encoder, options)
     if options.batch_size is None:

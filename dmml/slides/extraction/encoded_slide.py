@@ -79,7 +79,7 @@ class SlideInProgress:
             digest = input_digest(layout, encoder, request.stain_normalization)
             self.partial = PartialFeatures(partial_file, digest, counts, encoder.dim, self._keep)
         self.n_done = self.n_resumed = sum(int(encoded.sum()) for encoded in self.is_encoded.values())
-        self.groups: Iterator[TileGroup] = filter(self._is_open, tile_groups(layout.tiles))
+        self.groups: Iterator[TileGroup] = filter(self._is_open, tile_groups(layout.tiles, request.tile_px))
 
     def _is_open(self, group: TileGroup) -> bool:
         """Whether some tile of a group has not been encoded yet."""

@@ -15,7 +15,6 @@ from dmml.progress_bars import progress_bar
 from dmml.slides.failures import Failure
 from dmml.slides.reading.reader_pool import ReaderPool
 from dmml.slides.slide_error import SlideError
-from dmml.slides.tiling.grid import TILE_PX
 from dmml.slides.tiling.layout import SlideRequest
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def estimate(requests: Sequence[SlideRequest], encoder: Encoder, job: Extraction
 
 def _tiles_per_second(encoder: Encoder) -> float:
     """Measure how many tiles per second the encoder alone processes."""
-    blank = np.zeros((encoder.batch_size, TILE_PX, TILE_PX, 3), np.uint8)
+    blank = np.zeros((encoder.batch_size, encoder.tile_px, encoder.tile_px, 3), np.uint8)
     encoder(blank)
     start, done = time.perf_counter(), 0
     while done == 0 or (time.perf_counter() - start < 1.0 and done < 50):

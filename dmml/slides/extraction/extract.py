@@ -46,7 +46,8 @@ def extract(
         out: Store to create or to add to; folder or fsspec URL.
         encoder: Name for `load_encoder`, a loaded encoder, or None for the default.
         **options: Fields of `ExtractionOptions`: `weights`, local weights of the encoder; `magnifications`, one, or two
-            of which the finer is twice the coarser; `mpp`, µm per pixel if neither a slide nor the `manifest` (CSV)
+            of which the finer is twice the coarser; `tile_px`, side of a tile in pixels of its magnification (None means
+            224, or that of a loaded encoder); `mpp`, µm per pixel if neither a slide nor the `manifest` (CSV)
             states it; `batch_size`, `precision`, `compiled` and `backend` of the encoder; `min_tissue`, smallest share of tissue
             in a tile; `tissue`, `colour` or `module:function`; `roi`, a GeoJSON file of QuPath's with the regions of
             the slide whose tiles are read, or a folder with `<slide>.geojson` for each slide; `readers`, number of

@@ -76,6 +76,7 @@ class ExtractionJob:
             self.stain_normalization,
             roi=self.roi,
             is_listed=True,
+            tile_px=self.options.side_px,
         )
 
     def storage_watch(self, readers: ReaderPool) -> StorageWatch:
@@ -129,6 +130,7 @@ def prepare(out: str | Path, options: ExtractionOptions) -> ExtractionJob:
         requested = {
             "encoder": {"name": options.encoder_name},
             "magnifications": scales,
+            "tile_px": options.side_px,
             "extraction": options.recorded,
         }
         store.check_same(requested, partial=("encoder",))

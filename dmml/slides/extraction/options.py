@@ -12,7 +12,13 @@ from dmml.cohort.magnifications import DEFAULT_MAGNIFICATIONS
 from dmml.errors import InputError
 from dmml.slides.encoders.default_encoder import NAME as DEFAULT_ENCODER
 from dmml.slides.reading.storage_watch import DEFAULT_WAIT_MIN
-from dmml.slides.tiling.grid import DEFAULT_TISSUE, MIN_TISSUE, TILE_PX, check_magnifications
+from dmml.slides.tiling.grid import (
+    DEFAULT_TILE_PX,
+    DEFAULT_TISSUE,
+    MIN_TISSUE,
+    check_magnifications,
+    check_tile_px,
+)
 from dmml.slides.wsi.mpp import check_mpp, pixel_um
 from dmml.store.encoder_identity import STAINS
 
@@ -48,6 +54,7 @@ class ExtractionOptions:
     storage_wait: float = DEFAULT_WAIT_MIN
     staging: str | Path | None = None
     staging_gib: float | None = None
+    tile_px: int | None = None
 
     def check(self) -> tuple[int, ...]:
         """Check the options and return the magnifications from coarse to fine.
@@ -77,11 +84,23 @@ class ExtractionOptions:
 
             tissue_function(self.tissue)
         check_roi(self.roi)
+        check_tile_px(self.side_px)
         check_precision(self.precision)
         check_backend(self.backend, self.precision, self.compiled)
         if isinstance(self.encoder, str):
             check_weights(self.encoder, self.weights)
+        elif self.encoder.tile_px != self.side_px:
+            raise InputError(
+                f"tile_px {self.side_px}: the encoder was loaded for tiles of {self.encoder.tile_px} px; load it with "
+                f"tile_px={self.side_px}, or leave tile_px out"
+            )
         return check_magnifications(self.magnifications)
+
+    @property
+    def side_px(self) -> int:
+        """Side of a tile in pixels of its magnification: as stated, else that of a loaded encoder, else 224."""
+        of_encoder = DEFAULT_TILE_PX if isinstance(self.encoder, str) else self.encoder.tile_px
+        return of_encoder if self.tile_px is None else self.tile_px
 
     @property
     def encoder_name(self) -> str:
@@ -90,7 +109,7 @@ class ExtractionOptions:
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """Options that the store keeps: all that affect its contents, except for the encoder and the magnifications."""
+        """Options that the store keeps: all that affect its contents, except for the encoder, the magnifications and the tile size."""
         precision = self.precision
         if not isinstance(self.encoder, str) and precision == "32":
             precision = self.encoder.precision  # a caller's encoder decides
@@ -110,12 +129,12 @@ def open_for_writing(
     """Open the store at `out`, or create it if it does not exist.
 
     Raises:
-        InputError: The store was made with another encoder, another stain normalisation or other options.
+        InputError: The store was made with another encoder, tile size or stain normalisation, or with other options.
     """
     from dmml.store import FeatureStore
 
     scales = {m: pixel_um(m) for m in magnifications}
     stains = {} if stain_normalization is None else {STAINS: stain_normalization.identity}
     return FeatureStore.create(
-        out, {**encoder.identity, **stains}, scales, TILE_PX, options.recorded, encoder_backend=encoder.backend
+        out, {**encoder.identity, **stains}, scales, options.side_px, options.recorded, encoder_backend=encoder.backend
     )

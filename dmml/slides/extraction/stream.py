@@ -17,7 +17,6 @@ from dmml.slides.reading.reader_demand import ReaderDemand
 from dmml.slides.reading.tile_reading import TileBatch
 from dmml.slides.slide_error import SlideError
 from dmml.slides.storage.lost_storage import STATE as STORAGE_LOST
-from dmml.slides.tiling.grid import TILE_PX
 from dmml.slides.tiling.layout import Layout, SlideRequest
 
 if TYPE_CHECKING:
@@ -219,7 +218,7 @@ class _Stream:
                 self.pixels = self._empty_batch()
 
     def _empty_batch(self) -> np.ndarray:
-        return np.empty((self.encoder.batch_size, TILE_PX, TILE_PX, 3), np.uint8)
+        return np.empty((self.encoder.batch_size, self.encoder.tile_px, self.encoder.tile_px, 3), np.uint8)
 
     def _collect(self) -> None:
         """Store the features of the batch that is being encoded."""

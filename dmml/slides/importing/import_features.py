@@ -63,10 +63,10 @@ def import_features(
     """Write the features of other tools into a store.
 
     Args:
-        inputs: Files (`.h5`, `.pt`), folders of them, or a TRIDENT job folder.
+        inputs: Files (`.h5`, `.pt`, slide2vec's `.npz`), folders of them, a TRIDENT job folder, or a slide2vec run's.
         out: Store to create or to add to.
         encoder: Name of the encoder; if None, it is taken from TRIDENT's folder `features_<name>` or from the files.
-        coords: Folder of HDF5 files with coordinates, for feature files that contain none.
+        coords: Folder of files with coordinates, for feature files that contain none.
         magnification: 10 / (µm per pixel of a tile), used if the files do not state it.
         patch_px: Side of a tile in pixels of its magnification, used if the files do not state it.
         level0_px: Side of a tile in pixels of the finest level, used if the files do not state it. Files whose tiles

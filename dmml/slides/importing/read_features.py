@@ -1,4 +1,4 @@
-"""Reads tile features of other tools: HDF5 files of TRIDENT, CLAM and STAMP, and plain tensors with coordinates."""
+"""Reads tile features of other tools: HDF5 files of TRIDENT, CLAM and STAMP, plain tensors with coordinates, slide2vec."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import InputError
+from dmml.slides.importing import slide2vec
 from dmml.slides.importing.tile_spec import TileSpec, extractor_of, text_of, tile_spec_of
 from dmml.slides.slide_error import SlideError
 
 FEATURE_NAMES = ("features", "feats")
 COORDINATE_NAMES = ("coords", "coordinates")
+_HDF5 = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,13 @@ def read_features(path: Path, coordinates: Path | None = None) -> ForeignFeature
     """Read one file of features.
 
     Args:
-        path: `.h5`, or `.pt` with a plain tensor (or a mapping of plain tensors).
-        coordinates: HDF5 file with the coordinates, for features without coordinates in their file.
+        path: `.h5`, `.pt` with a plain tensor (or a mapping of plain tensors), or slide2vec's `.npz`.
+        coordinates: File with the coordinates, for features without coordinates in their file: HDF5, or slide2vec's.
 
     Raises:
         SlideError: The file cannot be used; `state` is the keyword for the reason.
     """
-    arrays, attributes = _read_tensors(path) if path.suffix.lower() in (".pt", ".pth") else _read_hdf5(path)
+    arrays, attributes = _read_arrays(path)
     if (kind := text_of(attributes.get("feat_type"))) not in ("", "tile"):
         raise SlideError(
             "not_tiles", f"{path}: holds features of a {kind} (feat_type), not of its tiles; give those of the tiles"
@@ -65,6 +67,17 @@ def read_features(path: Path, coordinates: Path | None = None) -> ForeignFeature
     return ForeignFeatures(features, corner, spec, extractor_of(attributes))
 
 
+def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read the arrays of a file, and its attributes."""
+    suffix = path.suffix.lower()
+    if suffix == slide2vec.ARCHIVE:
+        return slide2vec.read_archive(path), slide2vec.feature_attributes(path)
+    if suffix in (".pt", ".pth"):
+        arrays, attributes = _read_tensors(path)
+        return arrays, {**attributes, **slide2vec.feature_attributes(path)}
+    return _read_hdf5(path)
+
+
 def _read_coordinates(path: Path, coordinates: Path | None) -> tuple[np.ndarray, dict[str, Any]]:
     """Read the coordinates of features from another file, with its attributes."""
     if coordinates is None:
@@ -72,6 +85,8 @@ def _read_coordinates(path: Path, coordinates: Path | None) -> tuple[np.ndarray,
             "no_coordinates",
             f"{path}: has features without coordinates; name the folder that has the coordinates with --coords",
         )
+    if coordinates.suffix.lower() not in _HDF5:
+        return slide2vec.read_coordinates(coordinates)
     arrays, attributes = _read_hdf5(coordinates)
     corner = next((arrays[name] for name in COORDINATE_NAMES if name in arrays), None)
     if corner is None:

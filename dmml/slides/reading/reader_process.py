@@ -21,7 +21,6 @@ import numpy as np
 from dmml.errors import reason_of
 from dmml.slides.reading.tile_reading import SlideSource, TileBatch
 from dmml.slides.slide_error import SlideError
-from dmml.slides.tiling.grid import TILE_PX
 
 if TYPE_CHECKING:
     from dmml.slides.tiling.layout import SlideRequest
@@ -132,7 +131,7 @@ def _send(pipe: Connection, answer: tuple[str, object]) -> None:
     if not isinstance(value, TileBatch):
         pipe.send((outcome, value))
         return
-    pipe.send((outcome, replace(value, pixels=np.empty((len(value.pixels), 0), np.uint8))))
+    pipe.send((outcome, replace(value, pixels=value.pixels[..., :0])))
     pipe.send_bytes(value.pixels.reshape(-1).data)
 
 
@@ -141,7 +140,7 @@ def _receive(pipe: Connection) -> tuple[str, object]:
     outcome, value = pipe.recv()
     if not isinstance(value, TileBatch):
         return outcome, value
-    pixels = np.empty((len(value.pixels), TILE_PX, TILE_PX, 3), np.uint8)
+    pixels = np.empty((*value.pixels.shape[:-1], 3), np.uint8)
     pipe.recv_bytes_into(pixels.reshape(-1).data)
     return outcome, replace(value, pixels=pixels)
 

@@ -14,7 +14,6 @@ import numpy as np
 from dmml.slides.slide_error import SlideError
 from dmml.slides.stains.colour_map import ColourMap
 from dmml.slides.storage.lost_storage import STATE, StorageProbe, storage_lost, with_retries
-from dmml.slides.tiling.grid import TILE_PX
 from dmml.slides.tiling.layout import Layout, SlideRequest, lay_out
 from dmml.slides.tiling.tile_groups import TileGroup, read_tile_group
 from dmml.slides.wsi.slide import Slide
@@ -39,7 +38,7 @@ class TileBatch:
     row: np.ndarray
     """(n,) int, row of the tile at its magnification"""
     pixels: np.ndarray
-    """(n, 224, 224, 3) uint8"""
+    """(n, tile_px, tile_px, 3) uint8"""
     n_unreadable: int
     """Number of tiles that cannot be decoded"""
 
@@ -96,10 +95,11 @@ class SlideSource:
 
     def _read(self, request: SlideRequest, group: TileGroup) -> TileBatch:
         slide, colours = self._open(request), self._colour_map(request)
-        pixels = np.empty((len(group.row) + len(group.child_row), TILE_PX, TILE_PX, 3), np.uint8)
+        side = request.tile_px
+        pixels = np.empty((len(group.row) + len(group.child_row), side, side, 3), np.uint8)
         magnifications: list[int] = []
         rows: list[int] = []
-        for magnification, row, tile in read_tile_group(slide, request.magnifications, group):
+        for magnification, row, tile in read_tile_group(slide, request.magnifications, group, side):
             if tile is not None:
                 pixels[len(rows)] = tile if colours is None else colours(tile)
                 magnifications.append(magnification)

@@ -12,6 +12,8 @@ from dmml.slides.wsi.slide import Slide
 
 _FIELDS = 48
 """Number of fields that are read"""
+_MAX_FIELD_UM = 112.0
+"""Largest side of a field: of a larger square, only the middle is read"""
 _FIELD_MPP = 1.0
 """µm per pixel of a field"""
 _MIN_SHARE = 0.5
@@ -36,10 +38,14 @@ def fit_slide_stains(slide: Slide, method: str, share: np.ndarray, side: float) 
     cells = np.argwhere(share >= _MIN_SHARE)
     cells = cells if len(cells) else np.argwhere(share > 0)
     picks = np.unique(np.linspace(0, len(cells) - 1, min(len(cells), _FIELDS)).round().astype(int))
+    field_um = min(side, _MAX_FIELD_UM)
+    field_px = round(field_um / _FIELD_MPP)
+    corners = [
+        ((column + 0.5) * side - field_um / 2, (row + 0.5) * side - field_um / 2)
+        for row, column in cells[picks].tolist()
+    ]
     while True:
-        fields = [
-            _read(slide, column * side, row * side, round(side / _FIELD_MPP)) for row, column in cells[picks].tolist()
-        ]
+        fields = [_read(slide, x, y, field_px) for x, y in corners]
         n_unreadable, level = sum(not len(field) for field in fields), slide.level_for(_FIELD_MPP)
         if not level or n_unreadable <= MAX_UNREADABLE_SHARE * len(fields):
             break

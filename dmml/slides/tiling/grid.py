@@ -1,7 +1,7 @@
 """Lays tiles on a slide: one grid, anchored at the slide's origin, in which coarse tiles hold fine ones exactly.
 
-A tile has 224 px at any magnification m, whose pixels span 10 / m µm; so a 10x tile (224 µm) covers exactly four 20x
-tiles (112 µm). Tissue is measured on 20x tiles, or on finer ones if these are extracted: a tile is kept if it lies
+A tile has the same number of pixels at any magnification m, 224 by default, and a pixel spans 10 / m µm; so a 10x tile
+(224 µm) covers exactly four 20x tiles (112 µm). Tissue is measured on 20x tiles, or on finer ones if these are extracted: a tile is kept if it lies
 completely on the slide and its share of tissue is at least 0.25. A coarser tile is kept if one of its children is; it
 may extend beyond the slide's edge, where everything is white.
 """
@@ -17,7 +17,10 @@ import numpy as np
 from dmml.errors import InputError
 from dmml.slides.wsi.mpp import pixel_um
 
-TILE_PX = 224
+DEFAULT_TILE_PX = 224
+"""Side of a tile in pixels of its magnification, unless the user wants another"""
+MIN_TILE_PX, MAX_TILE_PX = 32, 2048
+"""Smallest and largest side of a tile: below, a tile shows a few cells, and above, a batch does not fit into memory"""
 MIN_TISSUE = 0.25
 DEFAULT_TISSUE = "colour"
 """Name of the built-in method with which `dmml.slides.tiling.tissue` finds tissue; any other is `module:function`"""
@@ -40,8 +43,8 @@ class Tiles:
         return len(self.cell)
 
 
-def tile_um(magnification: int, tile_px: int = TILE_PX) -> float:
-    """Side of a tile, µm."""
+def tile_um(magnification: int, tile_px: int) -> float:
+    """Side of a tile of `tile_px` pixels, µm."""
     return tile_px * pixel_um(magnification)
 
 
@@ -61,6 +64,20 @@ def check_magnifications(magnifications: Sequence[int]) -> tuple[int, ...]:
             "which the second is twice the first, e.g. 10 20"
         )
     return ordered
+
+
+def check_tile_px(tile_px: int) -> int:
+    """Return the side of a tile in pixels, after checking that tiles of this size can be read.
+
+    Raises:
+        InputError: It is not between 32 and 2048.
+    """
+    if not MIN_TILE_PX <= tile_px <= MAX_TILE_PX:
+        raise InputError(
+            f"--tile-px {tile_px}: must be between {MIN_TILE_PX} and {MAX_TILE_PX}, such as {DEFAULT_TILE_PX} (default), "
+            "256 or 512"
+        )
+    return int(tile_px)
 
 
 def tissue_share(mask: np.ndarray, mask_mpp: float, tile: float, size_um: tuple[float, float]) -> np.ndarray:
@@ -90,7 +107,7 @@ def lay_tiles(
     tissue_magnification: int,
     magnifications: Sequence[int],
     min_tissue: float = MIN_TISSUE,
-    tile_px: int = TILE_PX,
+    tile_px: int = DEFAULT_TILE_PX,
 ) -> dict[int, Tiles]:
     """Keep tiles by their share of tissue and number them row by row.
 

@@ -16,6 +16,7 @@ from dmml.slides.slide_error import SlideError
 from dmml.slides.stains.stains import StainNormalization, Stains
 from dmml.slides.tiling.damaged_levels import ignore_damaged_levels
 from dmml.slides.tiling.grid import (
+    DEFAULT_TILE_PX,
     DEFAULT_TISSUE,
     MIN_TISSUE,
     TISSUE_MAGNIFICATION,
@@ -64,6 +65,12 @@ class SlideRequest:
     """Whether the file was found when its folder was listed, so that it has vanished since if it is missing"""
     laid_out_on: tuple[int, int] | None = None
     """Bytes and time (ns) of the file on which the tiles were laid; tiles are not read from another"""
+    tile_px: int = DEFAULT_TILE_PX
+    """Side of a tile in pixels of its magnification"""
+
+    def tile_um(self, magnification: int) -> float:
+        """Side of a tile, µm."""
+        return tile_um(magnification, self.tile_px)
 
 
 @dataclass
@@ -100,7 +107,7 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
 
     roi = None if request.roi is None else read_roi(request.roi, slide)
     tissue_magnification = max(TISSUE_MAGNIFICATION, *request.magnifications)
-    scale = mask_scale(slide.size_um, tile_um(tissue_magnification))
+    scale = mask_scale(slide.size_um, request.tile_um(tissue_magnification))
     picture = slide.overview(scale)
     unreadable = round(slide.unreadable_um2 / 1e6, 4)
     try:
@@ -110,16 +117,16 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
     if unreadable:
         findings["unreadable"] = unreadable  # recorded, since these white areas get no tiles and nobody would notice
     read_mask = mask if roi is None else mask & roi_mask(roi, mask.shape, scale / slide.mpp)
-    share = tissue_share(read_mask, scale, tile_um(tissue_magnification), slide.size_um)
-    tiles = lay_tiles(share, tissue_magnification, request.magnifications, request.min_tissue)
+    share = tissue_share(read_mask, scale, request.tile_um(tissue_magnification), slide.size_um)
+    tiles = lay_tiles(share, tissue_magnification, request.magnifications, request.min_tissue, request.tile_px)
     if not len(tiles[max(request.magnifications)]):
         raise _no_tissue(slide, request, share, tissue_magnification, picture, unreadable, roi)
-    ignore_damaged_levels(slide, tiles)
+    ignore_damaged_levels(slide, tiles, request.tile_px)
     stains = None
     if request.stain_normalization is not None:
         from dmml.slides.stains.slide_stains import fit_slide_stains
 
-        side = tile_um(TISSUE_MAGNIFICATION)
+        side = request.tile_um(TISSUE_MAGNIFICATION)
         fields = tissue_share(mask, scale, side, slide.size_um)
         stains = fit_slide_stains(slide, request.stain_normalization.method, fields, side)
     thumbnail, mpp = _thumbnail(slide, picture, scale)
@@ -133,8 +140,8 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
         "mpp_source": request.mpp_from if slide.mpp_source == FROM_OPTION else slide.mpp_source,
         "reader": slide.reader,
         **({"notes": slide.notes} if slide.notes else {}),
-        "tile_um": {str(m): tile_um(m) for m in tiles},
-        "tile_level0_px": {str(m): tile_um(m) / slide.mpp for m in tiles},
+        "tile_um": {str(m): request.tile_um(m) for m in tiles},
+        "tile_level0_px": {str(m): request.tile_um(m) / slide.mpp for m in tiles},
         "thumbnail_mpp": mpp,
         "tissue_mm2": round(float(read_mask.sum()) * scale**2 / 1e6, 4),
         "findings": findings,
@@ -157,7 +164,7 @@ def _no_tissue(
     where = "" if roi is None else f" within the regions of {roi.path}"
     reason = f"none of its {share.size} {magnification}x tiles holds {request.min_tissue:.0%} tissue{where}"
     if not share.size:
-        reason = f"{slide.size_um[0]:.0f} × {slide.size_um[1]:.0f} µm is too small for one {magnification}x tile"
+        reason = f"{slide.size_um[0]:.0f} × {slide.size_um[1]:.0f} µm is too small for one {magnification}x tile of {request.tile_px} px"
     if unreadable_mm2:
         reason += f", and {unreadable_mm2:.2f} mm² cannot be decoded"
     remedy = f"leave it out, or check its µm per pixel ({slide.mpp:.4g})"

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from dmml.slides.slide_error import SlideError
-from dmml.slides.tiling.grid import TILE_PX, Tiles, tile_um
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX, Tiles, tile_um
 from dmml.slides.wsi.block_means import block_means
 from dmml.slides.wsi.mpp import pixel_um
 from dmml.slides.wsi.slide import Slide
 
 _GROUP_TILES = 40
-"""Tiles that are read in one call: enough to outweigh the cost of the transfer, few enough to keep memory use flat"""
+"""Tiles of 224 px that are read in one call: enough to outweigh the cost of the transfer, few enough to keep memory use
+flat"""
 _STRIP_TILES = 8
 """Coarse tiles across a strip: what the file decodes at the lower edge of one line is still cached for the next"""
 
@@ -35,10 +36,11 @@ class TileGroup:
     """(k,) index of the coarse tile within the group"""
 
 
-def tile_groups(tiles: dict[int, Tiles]) -> Iterator[TileGroup]:
-    """Divide the tiles of a slide into groups, strip by strip."""
+def tile_groups(tiles: dict[int, Tiles], tile_px: int = DEFAULT_TILE_PX) -> Iterator[TileGroup]:
+    """Divide the tiles of a slide into groups, strip by strip; a group has about the same pixels for any `tile_px`."""
     coarse, fine = min(tiles), max(tiles)
-    size = max(1, _GROUP_TILES // (5 if fine != coarse else 1))
+    n_tiles = _GROUP_TILES * DEFAULT_TILE_PX**2 // tile_px**2
+    size = max(1, n_tiles // (5 if fine != coarse else 1))
     parent = tiles[fine].parent
     parent = np.zeros(0, np.int64) if fine == coarse or parent is None else parent.astype(np.int64)
     by_parent = np.argsort(parent, kind="stable")
@@ -55,31 +57,31 @@ def tile_groups(tiles: dict[int, Tiles]) -> Iterator[TileGroup]:
 
 
 def read_tile_group(
-    slide: Slide, magnifications: tuple[int, ...], group: TileGroup
+    slide: Slide, magnifications: tuple[int, ...], group: TileGroup, tile_px: int
 ) -> Iterator[tuple[int, int, np.ndarray | None]]:
     """Read the tiles of a group.
 
     Yields:
-        (magnification, row, (224, 224, 3) uint8); None instead of the pixels if a tile cannot be decoded.
+        (magnification, row, (tile_px, tile_px, 3) uint8); None instead of the pixels if a tile cannot be decoded.
     """
     coarse, fine = min(magnifications), max(magnifications)
     for index, (cell, row) in enumerate(zip(group.cell.tolist(), group.row.tolist(), strict=True)):
-        corner = [number * tile_um(coarse) for number in cell]
+        corner = [number * tile_um(coarse, tile_px) for number in cell]
         if fine == coarse:
-            yield coarse, row, _read(slide, corner, TILE_PX, coarse)
+            yield coarse, row, _read(slide, corner, tile_px, coarse)
             continue
-        block = _read(slide, corner, 2 * TILE_PX, fine)
+        block = _read(slide, corner, 2 * tile_px, fine)
         if block is None:
-            yield coarse, row, _read(slide, corner, TILE_PX, coarse)
+            yield coarse, row, _read(slide, corner, tile_px, coarse)
         else:
             yield coarse, row, block_means(block, 2)
         for child in np.flatnonzero(group.child_of == index):
             x, y = group.child_cell[child].tolist()
-            left, top = (x - 2 * cell[0]) * TILE_PX, (y - 2 * cell[1]) * TILE_PX
+            left, top = (x - 2 * cell[0]) * tile_px, (y - 2 * cell[1]) * tile_px
             if block is None:
-                tile = _read(slide, [x * tile_um(fine), y * tile_um(fine)], TILE_PX, fine)
+                tile = _read(slide, [number * tile_um(fine, tile_px) for number in (x, y)], tile_px, fine)
             else:
-                tile = block[top : top + TILE_PX, left : left + TILE_PX]
+                tile = block[top : top + tile_px, left : left + tile_px]
             yield fine, int(group.child_row[child]), tile
 
 

@@ -25,6 +25,8 @@ TissueFunction = Callable[[np.ndarray, float], object]
 
 MASK_MPP = 8.0
 """µm/px at which tissue is searched for: a 20x tile of 224 px covers exactly 14 × 14 of these pixels"""
+_COARSER_MPP = (16.0, 28.0, 56.0)
+"""µm/px at which tissue is searched for on larger slides"""
 MAX_PIXELS = 8_000_000
 """Largest picture on which tissue is searched for, in pixels: 22 × 22 mm at 8 µm/px, which takes about 300 MB"""
 _MAX_GLASS_SPREAD = 4
@@ -142,11 +144,16 @@ def _areas(mask: np.ndarray, mpp: float, **parts: np.ndarray) -> dict[str, float
 def mask_scale(size_um: tuple[float, float], tile: float) -> float:
     """Choose the µm per pixel at which tissue is searched for: 8, or coarser if the picture would become too large.
 
+    If a tile does not span a whole number of pixels of these scales, as tiles of 224 px do, scales near them are taken
+    of which it does.
+
     Args:
         size_um: Width and height of the slide.
         tile: Side of the tiles whose tissue is measured, µm; it spans a whole number of mask pixels.
     """
-    scales = [mpp for mpp in (MASK_MPP, 16.0, 28.0, 56.0) if (tile / mpp).is_integer()]
+    scales = [mpp for mpp in (MASK_MPP, *_COARSER_MPP) if (tile / mpp).is_integer()]
+    if not (tile / _COARSER_MPP[-1]).is_integer():
+        scales = [tile / max(1, round(tile / mpp)) for mpp in (MASK_MPP, *_COARSER_MPP)]
     small_enough = [mpp for mpp in scales if size_um[0] * size_um[1] / mpp**2 <= MAX_PIXELS]
     return small_enough[0] if small_enough else scales[-1]
 

@@ -13,6 +13,7 @@ import numpy as np
 from dmml.cohort.clinical.table import slide_stem
 from dmml.errors import InputError
 from dmml.slides.encoders.recipes import pretraining_warning
+from dmml.slides.importing import slide2vec
 from dmml.slides.vectors import read_arrays, read_table
 from dmml.slides.vectors.file_vectors import FileVectors, listed
 from dmml.slides.vectors.instances import split_instances
@@ -49,6 +50,8 @@ class VectorImportResult:
 
 def holds_vectors(inputs: Sequence[str | Path]) -> bool:
     """Whether the inputs are tables or arrays of vectors, judged by their suffixes, or else by the first file."""
+    if any(slide2vec.holds_tiles(Path(path)) for path in inputs):
+        return False
     files = _files(inputs, required=False)
     if not files:
         return False

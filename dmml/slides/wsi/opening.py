@@ -87,7 +87,12 @@ class OpenedSlide:
         properties = dict(self.handle.properties)
         if not self.pages:
             return properties
-        return properties | slide_page(self.pages).properties(self.pages[0].description)
+        of_page = slide_page(self.pages).properties(self.pages[0].description)
+        if "ome.PhysicalSizeX" in of_page:
+            # OpenSlide takes these from the resolution tags, which are not where OME keeps the pixel size.
+            for name in ("openslide.mpp-x", "openslide.mpp-y"):
+                properties.pop(name, None)
+        return properties | of_page
 
     def _scales_of_other_pages(self) -> str:
         """List the scales of the pages, as in `page 1 (555 × 742 px) states 0.5 µm/px`."""

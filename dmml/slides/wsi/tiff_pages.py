@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from dmml.slides.wsi.tiff_scale import described_scale
+from dmml.slides.wsi.tiff_scale import described_scale, is_ome
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BIG = (b"II+\0", b"MM\0+")
@@ -72,9 +72,9 @@ class Page:
         properties = {} if across is None else {"tiff.XResolution": str(across)}
         properties |= {} if down is None else {"tiff.YResolution": str(down)}
         properties["tiff.ResolutionUnit"] = _UNITS.get(int(self.tags.get(_UNIT, 2)), "none")
-        shared_ome = shared_description if "<OME" in shared_description else ""
+        shared_ome = shared_description if is_ome(shared_description) else ""
         for text in (self.description, shared_ome):
-            properties |= described_scale(text, self.size, (across or 0.0, down or 0.0))
+            properties |= described_scale(text, self.size, (across or 0.0, down or 0.0), self.number)
         return properties
 
     def __str__(self) -> str:

@@ -137,6 +137,22 @@ def test_the_folder_of_an_answer_is_complete(models, whole_slide):
     assert not answer["notes"] or "RNA" not in " ".join(answer["notes"])
 
 
+def test_tiles_have_the_size_of_those_that_the_model_was_trained_on(models, tmp_path):
+    fitted = torch.load(models.best("student"), weights_only=True)["hyper_parameters"]["fitted"]
+    assert fitted["tile_px"] == 224
+    checkpoint = models.changed("student", tmp_path / "large.ckpt", fitted={**fitted, "tile_px": 256})
+    out = tmp_path / "out"
+    argv = [models.plain, "--mpp", "0.6", "--ckpt_path", checkpoint, "--out", out, "--explain", "none"]
+    assert predict(*argv) == 0
+    answer = json.loads((out / "histo_500x300" / "prediction.json").read_text())
+    assert answer["tile_px"] == 256
+    [slide] = answer["slides"]
+    assert (slide["tile_um"], slide["tiles"]) == ({"10": 256.0, "20": 128.0}, {"10": 1, "20": 2})
+    shapes = json.loads((out / "histo_500x300" / "tiles.geojson").read_text())["features"]
+    sides = sorted(np.ptp(shape["geometry"]["coordinates"][0], axis=0).tolist() for shape in shapes)
+    assert sides == [pytest.approx([um / 0.6] * 2, abs=0.02) for um in (128, 128, 256)]
+
+
 def test_the_page_needs_no_other_file_and_states_its_use(whole_slide):
     page = (whole_slide.folder / "report.html").read_text()
     assert whole_slide.record["answer"][0] in page

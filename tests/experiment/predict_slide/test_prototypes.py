@@ -23,6 +23,7 @@ from dmml.experiment.predict_slide.text import prototypes as sentences_on_protot
 from dmml.nn.aggregator import Aggregated, Aggregator
 from dmml.nn.paper.aggregator import PrototypeAggregator
 
+TILE_UM = {10: 224.0, 20: 112.0}
 GLASS = np.full((300, 400, 3), 235, np.uint8)
 RED, BLUE = (0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2)
 
@@ -84,7 +85,7 @@ def test_padding_and_masked_tokens_are_in_no_table(answered):
 def test_every_tile_has_the_colour_of_its_cluster_on_the_map_of_its_slide(answered):
     batch, answer, output = answered
     slides = [Thumbnail("first", GLASS, 2.0), Thumbnail("second", GLASS, 2.0)]
-    maps = [m for m in tile_maps(slides, batch, output, None, answer.prototypes) if m.kind == "prototype"]
+    maps = [m for m in tile_maps(slides, batch, output, TILE_UM, None, answer.prototypes) if m.kind == "prototype"]
     assert [m.name for m in maps] == [f"prototypes_{slide}_{m}x" for m in (10, 20) for slide in ("first", "second")]
     for tile_map in maps:
         picture = np.asarray(Image.open(io.BytesIO(tile_map.png())), int)
@@ -114,7 +115,7 @@ def test_the_paper_s_student_gives_its_two_clusters():
         index = output.prototypes[m][0]
         assert counts == {"tumor": int((index == 0).sum()), "tme": int((index == 1).sum())}
         assert min(counts.values()) > 0
-    maps = tile_maps([Thumbnail("a", GLASS, 2.0)], batch, output, None, answer.prototypes)
+    maps = tile_maps([Thumbnail("a", GLASS, 2.0)], batch, output, TILE_UM, None, answer.prototypes)
     assert {m.name for m in maps if m.kind == "prototype"} == {"prototypes_10x", "prototypes_20x"}
 
 
@@ -124,7 +125,7 @@ def test_a_model_without_prototypes_has_none():
     assert answer.prototypes is None
     assert "prototypes" not in plain(answer)
     assert sentences_on_prototypes(answer) == []
-    assert {m.kind for m in tile_maps([Thumbnail("a", GLASS, 2.0)], batch, output, None)} == {"attention"}
+    assert {m.kind for m in tile_maps([Thumbnail("a", GLASS, 2.0)], batch, output, TILE_UM, None)} == {"attention"}
 
 
 def with_halved_tokens(models, path, monkeypatch) -> str:

@@ -93,6 +93,18 @@ class TestGraph:
             with pytest.raises(ValueError, match="tiles must"):
                 encoder(wrong)
 
+    def test_a_graph_is_for_tiles_of_one_size(self, cache, small_encoder):
+        network, preprocessing = small_encoder.model, small_encoder.preprocessing
+        large = TorchEncoder(small_encoder.name, network, preprocessing, "cpu", tile_px=300)
+        record = graph_export.export_graph(large, cache)
+        assert (record.problem, record.tile_px) == ("", 300)
+        assert cached_encoder(large.identity, "onnxruntime") is None, "there is no graph for tiles of 224 px"
+        cached = cached_encoder(large.identity, "onnxruntime", tile_px=300)
+        tiles = np.random.default_rng(3).integers(0, 256, (3, 300, 300, 3), np.uint8)
+        np.testing.assert_allclose(cached(tiles), large(tiles), atol=1e-4)
+        with pytest.raises(ValueError, match="tiles must have 300 × 300 px, not 224 × 224"):
+            cached(tiles_of(1))
+
     def test_it_is_found_by_the_encoder_s_identity_alone(self, filled, small_encoder, no_export):
         assert cached_encoder(small_encoder.identity) is None, "nobody has measured whether it is the fastest"
         record = filled.record(small_encoder.identity)
@@ -248,6 +260,13 @@ class TestCacheFolder:
         assert choose_backend(small_encoder) is small_encoder, "auto does without"
         with pytest.raises(InputError, match=r"--backend onnxruntime: .*DMML_ENCODER_CACHE"):
             choose_backend(small_encoder, "onnxruntime")
+
+
+@pytest.mark.parametrize("tile_px", [97, 256])
+def test_probe_tiles_of_any_size_differ(tile_px):
+    tiles = probe_tiles(tile_px)
+    assert tiles.shape == (8, tile_px, tile_px, 3)
+    assert len({tile.tobytes() for tile in tiles}) == 8
 
 
 def test_probe_tiles_differ_and_stay_the_same():

@@ -12,7 +12,7 @@ from leica_slides import write_scn
 import dmml.slides.ome_tiff as ome_tiff
 from dmml.slides.geojson.frame import SlideFrame
 from dmml.slides.geojson.tile_layer import Category, TileLayer, tile_features
-from dmml.slides.tiling.grid import TILE_PX, tile_um
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX, tile_um
 from dmml.slides.tiling.layout import SlideRequest, lay_out
 from dmml.slides.wsi.mpp import pixel_um
 from dmml.slides.wsi.slide import Slide
@@ -35,7 +35,9 @@ def layers_of(path):
     for m, tiles in layout.tiles.items():
         n = np.arange(len(tiles))
         colour = np.stack([n % 250, 40 + n // 250, np.full(len(n), m)], axis=1).astype(np.uint8)
-        layers.append(TileLayer(m, tile_um(m), tiles.cell, colour, [Category("all", (1, 2, 3))], n * 0, "none"))
+        layers.append(
+            TileLayer(m, tile_um(m, DEFAULT_TILE_PX), tiles.cell, colour, [Category("all", (1, 2, 3))], n * 0, "none")
+        )
     return layers, SlideFrame.of(layout.attributes)
 
 
@@ -73,7 +75,7 @@ def test_the_pixels_in_a_polygon_are_those_that_the_model_reads(tmp_path):
             assert (box == box.astype(int)).all()  # 112 µm are 224 pixels of 0.5 µm
             if left < 0 or top < 0 or right > image.shape[1] or bottom > image.shape[0]:
                 continue
-            tile = slide.read(column * 112.0, row * 112.0, TILE_PX, TILE_PX, pixel_um(20))
+            tile = slide.read(column * 112.0, row * 112.0, DEFAULT_TILE_PX, DEFAULT_TILE_PX, pixel_um(20))
             np.testing.assert_array_equal(tile, image[top:bottom, left:right])
             n_compared += 1
     assert n_compared > 10

@@ -8,6 +8,7 @@ from dmml.cohort.rna.formats.feature_counts import FeatureCounts
 from dmml.cohort.rna.formats.firebrowse import Firebrowse
 from dmml.cohort.rna.formats.gct import Gct
 from dmml.cohort.rna.formats.gene_table import GeneTable
+from dmml.cohort.rna.formats.h5ad.h5ad_table import H5adTable
 from dmml.cohort.rna.formats.parquet_table import ParquetTable
 from dmml.cohort.rna.formats.rna_format import RnaFormat
 from dmml.cohort.rna.formats.sample_files import QUANTIFICATIONS
@@ -17,6 +18,7 @@ from dmml.errors import InputError
 FORMATS: tuple[RnaFormat, ...] = (
     # Binary formats come first: they are recognised by the ends of their names, and the others open files as text.
     ParquetTable(),
+    H5adTable(),
     STAR_COUNTS,
     *QUANTIFICATIONS,
     Gct(),

@@ -25,6 +25,10 @@ class ReadOptions(NamedTuple):
     """Also keep genes of STAR-counts files other than protein-coding and immune-receptor genes."""
     probes: ProbeMap | None = None
     """Map from row names to genes, if the names are not genes."""
+    layer: str | None = None
+    """Layer of the values, for tables of AnnData; None for its `X`."""
+    gene_names: str | None = None
+    """Column of `var` with the names of genes, for tables of AnnData; None to find it."""
     mapped_samples: Container[str] = ()
     """Names of samples in the patient map."""
 
@@ -54,6 +58,8 @@ class TableFormat(RnaFormat):
 
     takes_patient_id: ClassVar[bool] = False
     """Whether rows may be patients, so that the options `patient_id` and `suffix` apply."""
+    takes_layer: ClassVar[bool] = False
+    """Whether a file may hold several layers of values, so that the options `layer` and `gene_names` apply."""
 
     @abstractmethod
     def read(self, path: Path, options: ReadOptions) -> Matrix:

@@ -93,8 +93,10 @@ def _use(record: ModelRecord) -> str:
 def _inputs(record: ModelRecord) -> str:
     encoder = record.encoder
     scales = ", ".join(f"{m}x ({10 / m:g} µm per pixel)" for m in record.magnifications)
+    side = record.fitted.get("tile_px")
+    size = f" of {side} × {side} px" if side else ""
     lines = [
-        f"- Tiles at {scales}, with positions in µm.",
+        f"- Tiles{size} at {scales}, with positions in µm.",
         f"- Encoder `{encoder.get('name')}`, weights `{encoder.get('weights')}`, {encoder.get('dim')} features per tile.",
         f"- Licence of the encoder's weights: {encoder_licence(str(encoder.get('name')))}.",
         f"- Tiles {describe_stains(encoder)}.",

@@ -38,6 +38,11 @@ class EncodedCase:
     sources: list[dict[str, Any]] = field(default_factory=list)
     """Attributes of each slide"""
 
+    @property
+    def tile_um(self) -> dict[int, float]:
+        """{magnification: side of a tile in µm}, the same on all slides."""
+        return {int(m): float(um) for m, um in self.sources[0]["tile_um"].items()}
+
 
 def encode_case(
     case: Case,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dmml.experiment.predict_slide.answer import Answer
@@ -69,6 +70,7 @@ def explain(
     level: ExplainLevel,
     slides: Sequence[Path] = (),
     mpp: float | None = None,
+    tile_um: Mapping[int, float] = MappingProxyType({}),
 ) -> tuple[Answer, Explanation]:
     """Explain an answer.
 
@@ -80,6 +82,7 @@ def explain(
         level: How much is explained.
         slides: The patient's slides, in the order of `Bag.slide`; () = no sheets of tiles.
         mpp: µm per pixel, used only for slides that do not state it.
+        tile_um: {magnification: side of a tile in µm}, for the sheets.
 
     Returns:
         The answer, with the deep part divided among its tiles if the level asks for it, and the explanation.
@@ -93,7 +96,7 @@ def explain(
     if not level.shares:
         return answer, Explanation(level.name, deep=deep, programs=programs)
     tested = deletion_tests(model, batch, output, answer.tiles, level)
-    sheets = _sheets(answer, batch, output, level, slides, mpp) if slides and level.sheet_tiles else []
+    sheets = _sheets(answer, batch, output, level, slides, mpp, tile_um) if slides and level.sheet_tiles else []
     return answer, Explanation(level.name, tested, deep, programs, sheets)
 
 
@@ -104,9 +107,10 @@ def _sheets(
     level: ExplainLevel,
     slides: Sequence[Path],
     mpp: float | None,
+    tile_um: Mapping[int, float],
 ) -> list[TileSheet]:
     """Draw the sheets by contributions or, where nothing is divided among tiles, by attention."""
-    sheet = partial(tile_sheets, slides, batch, n=level.sheet_tiles, side=level.sheet_px, mpp=mpp)
+    sheet = partial(tile_sheets, slides, batch, tile_um=tile_um, n=level.sheet_tiles, side=level.sheet_px, mpp=mpp)
     if answer.tiles is not None:
         return sheet(answer.tiles.scores, measure=CONTRIBUTION)
     attention = {

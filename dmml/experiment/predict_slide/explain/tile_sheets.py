@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmml.slides.slide_error import SlideError
-from dmml.slides.tiling.grid import tile_um
 from dmml.slides.wsi.slide import Slide
 from dmml.types import SUBSPACES, Batch
 
@@ -61,6 +60,7 @@ def tile_sheets(
     slides: Sequence[Path],
     batch: Batch,
     scores: Mapping[tuple[int, str], NDArray[np.float64]],
+    tile_um: Mapping[int, float],
     n: int,
     side: int,
     mpp: float | None = None,
@@ -72,6 +72,7 @@ def tile_sheets(
         slides: The patient's slides, in the order of `Bag.slide`.
         batch: B = 1.
         scores: {(magnification, part): (N,) value of each tile}; other parts than the subspaces are ignored.
+        tile_um: {magnification: side of a tile in µm}.
         n: Number of tiles in each of the two rows.
         side: Side of a tile in the image, pixels.
         mpp: µm per pixel, used only for slides that do not state it.
@@ -84,7 +85,7 @@ def tile_sheets(
         if (m, s) in scores and scores[m, s].any()
     }
     wanted = {(m, int(i)) for (m, _), rows in extremes.items() for row in rows for i in row}
-    pixels = dict(_read_tiles(slides, batch, sorted(wanted), side, mpp))
+    pixels = dict(_read_tiles(slides, batch, sorted(wanted), tile_um, side, mpp))
     sheets = []
     for (m, s), (top, bottom) in extremes.items():
         rows = [[(pixels[m, int(i)], f"{scores[m, s][i]:+.3f}") for i in row] for row in (top, bottom)]
@@ -93,7 +94,12 @@ def tile_sheets(
 
 
 def _read_tiles(
-    slides: Sequence[Path], batch: Batch, wanted: Sequence[tuple[int, int]], side: int, mpp: float | None
+    slides: Sequence[Path],
+    batch: Batch,
+    wanted: Sequence[tuple[int, int]],
+    tile_um: Mapping[int, float],
+    side: int,
+    mpp: float | None,
 ) -> Iterator[tuple[tuple[int, int], NDArray[np.uint8]]]:
     """Yield ((magnification, index), (side, side, 3) pixels) of tiles; one that cannot be decoded is grey."""
     for index, path in enumerate(slides):
@@ -102,7 +108,7 @@ def _read_tiles(
             continue
         with Slide(path, mpp) as slide:
             for m, i in on_slide:
-                um = tile_um(m)
+                um = tile_um[m]
                 x, y = (batch.bags[m].position[0, i].double() - um / 2).tolist()
                 try:
                     yield (m, i), slide.read(x, y, side, side, um / side)

@@ -8,15 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dmml.experiment.predict_slide.answer import Answer
-from dmml.experiment.predict_slide.qupath.layers import tile_layers
 from dmml.experiment.predict_slide.qupath.options import DICOM, QuPathFiles
 from dmml.slides.discovery.find import OVERLAY_SUFFIXES
 from dmml.slides.geojson.frame import SlideFrame
 from dmml.slides.geojson.regions import region_features
 from dmml.slides.geojson.tile_layer import TileLayer, tile_features
 from dmml.slides.geojson.writing import write_features
-from dmml.types import Batch, SubspaceOutput
 
 _NAMESPACE = uuid.UUID("2f2b8c8e-0c1d-5a43-9f0f-5d2c3c1a7b60")
 """Namespace of all ids of dmml's shapes"""
@@ -25,10 +22,8 @@ _NAMESPACE = uuid.UUID("2f2b8c8e-0c1d-5a43-9f0f-5d2c3c1a7b60")
 def write_qupath_files(
     folder: Path,
     slides: Sequence[Path],
-    answer: Answer,
     record: Mapping[str, Any],
-    batch: Batch,
-    output: SubspaceOutput,
+    layers_of_slides: Mapping[int, Sequence[TileLayer]],
     wanted: QuPathFiles,
 ) -> None:
     """Write `tiles.geojson` and what else is wanted; if there are several slides, one file for each, named after it.
@@ -39,13 +34,11 @@ def write_qupath_files(
     Args:
         folder: Folder of the answer.
         slides: Paths of the slides, in the order of `Bag.slide`.
-        answer: The answer.
         record: Content of `prediction.json`.
-        batch: B = 1.
-        output: Output of the model for the batch.
+        layers_of_slides: As returned by `tile_layers`.
         wanted: Which files to write.
     """
-    for index, layers in tile_layers(answer, batch, output).items():
+    for index, layers in layers_of_slides.items():
         slide = record["slides"][index]
         suffix = f"_{slide['slide_id']}" if len(record["slides"]) > 1 else ""
         frame = SlideFrame.of(slide)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,7 +21,6 @@ from dmml.slides.colour_scale import (
     contribution_limit,
 )
 from dmml.slides.geojson.tile_layer import Category, TileLayer, cells_of
-from dmml.slides.tiling.grid import tile_um
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 MIN_SHARE = 0.25
@@ -40,7 +40,9 @@ class _Style:
     neutral: str
 
 
-def tile_layers(answer: Answer, batch: Batch, output: SubspaceOutput) -> dict[int, list[TileLayer]]:
+def tile_layers(
+    answer: Answer, batch: Batch, output: SubspaceOutput, tile_um: Mapping[int, float]
+) -> dict[int, list[TileLayer]]:
     """Make the layers of all slides of a patient.
 
     Colours and classes show what tiles add to the answer, if the model can divide it among them; otherwise the clusters
@@ -50,6 +52,7 @@ def tile_layers(answer: Answer, batch: Batch, output: SubspaceOutput) -> dict[in
         answer: The answer.
         batch: B = 1.
         output: Output of the model for the batch.
+        tile_um: {magnification: side of a tile in µm}.
 
     Returns:
         {index of the slide as in `Bag.slide`: its layers, the coarsest magnification first}.
@@ -61,13 +64,13 @@ def tile_layers(answer: Answer, batch: Batch, output: SubspaceOutput) -> dict[in
             continue
         measurements = _measurements(answer, output, m, mask)
         style = _style(answer, measurements, m)
-        slide, cell = bag.slide[0].numpy()[mask], cells_of(bag.position[0].numpy()[mask], tile_um(m))
+        slide, cell = bag.slide[0].numpy()[mask], cells_of(bag.position[0].numpy()[mask], tile_um[m])
         cluster = _cluster_names(answer.prototypes, m)
         for index in np.unique(slide).tolist():
             rows = np.flatnonzero(slide == index)
             layer = TileLayer(
                 m,
-                tile_um(m),
+                tile_um[m],
                 cell[rows],
                 style.colour[rows],
                 style.categories,

@@ -42,7 +42,7 @@ def batch():
 
 def test_a_sheet_shows_the_pixels_of_its_tiles(slides, batch):
     values = np.random.default_rng(0).permutation(2 * N).astype(float) - N
-    [sheet] = tile_sheets(slides, batch, {(20, "tumor"): values, (20, "tissue"): values}, n=3, side=96)
+    [sheet] = tile_sheets(slides, batch, {(20, "tumor"): values, (20, "tissue"): values}, {20: UM}, n=3, side=96)
     assert sheet.name == "tiles_20x_tumor"
     assert sheet.top.tolist() == sorted(range(2 * N), key=lambda i: -values[i])[:3]
     assert sheet.bottom.tolist() == sorted(range(2 * N), key=lambda i: values[i])[:3]
@@ -56,7 +56,7 @@ def test_a_sheet_shows_the_pixels_of_its_tiles(slides, batch):
 
 def test_a_subspace_to_which_no_tile_adds_has_no_sheet(slides, batch):
     values = np.arange(2.0 * N)
-    sheets = tile_sheets(slides, batch, {(20, "tumor"): 0 * values, (20, "tme"): values}, n=2, side=32)
+    sheets = tile_sheets(slides, batch, {(20, "tumor"): 0 * values, (20, "tme"): values}, {20: UM}, n=2, side=32)
     assert [sheet.name for sheet in sheets] == ["tiles_20x_tme"]
 
 

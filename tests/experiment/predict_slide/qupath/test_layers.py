@@ -13,8 +13,10 @@ from models import build
 from dmml.experiment.predict_slide.answer import read_answer
 from dmml.experiment.predict_slide.prototypes import Prototypes
 from dmml.experiment.predict_slide.qupath.layers import MIN_SHARE, tile_layers
-from dmml.slides.tiling.grid import tile_um
+from dmml.slides.tiling.grid import DEFAULT_TILE_PX, tile_um
 from dmml.types import SUBSPACES
+
+TILE_UM = {m: tile_um(m, DEFAULT_TILE_PX) for m in (10, 20)}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def answered():
     for m, bag in batch.bags.items():
         n = bag.mask.shape[1]
         cell = torch.stack([torch.arange(n), torch.arange(n) % 3], dim=1)
-        bag.position[0] = (cell + 0.5) * tile_um(m)
+        bag.position[0] = (cell + 0.5) * TILE_UM[m]
         bag.slide[0, n // 2 :] = 1
     return batch, *read_answer(build("student"), batch)
 
@@ -41,7 +43,7 @@ def with_scores(answer, batch, values):
 
 def test_attention_colours_the_tiles_of_a_model_without_a_backbone(answered):
     batch, answer, output = answered
-    layers = tile_layers(answer, batch, output)
+    layers = tile_layers(answer, batch, output, TILE_UM)
     assert {index: [layer.magnification for layer in each] for index, each in layers.items()} == {
         0: [10, 20],
         1: [10, 20],
@@ -64,7 +66,7 @@ def test_the_class_of_a_tile_is_the_direction_of_a_strong_contribution(answered)
     batch, answer, output = answered
     n = max(int(bag.mask.sum()) for bag in batch.bags.values())
     values = np.linspace(-1, 1, n)
-    for each in tile_layers(with_scores(answer, batch, values), batch, output).values():
+    for each in tile_layers(with_scores(answer, batch, values), batch, output, TILE_UM).values():
         for layer in each:
             total = layer.measurements["contribution, all parts"]
             assert set(layer.measurements) == {"contribution, all parts", "contribution, tumor"}
@@ -79,7 +81,7 @@ def test_the_class_of_a_tile_is_the_direction_of_a_strong_contribution(answered)
 
 def test_no_contribution_at_all_has_little_effect(answered):
     batch, answer, output = answered
-    for each in tile_layers(with_scores(answer, batch, np.zeros(1000)), batch, output).values():
+    for each in tile_layers(with_scores(answer, batch, np.zeros(1000)), batch, output, TILE_UM).values():
         for layer in each:
             assert set(layer.category.tolist()) == {-1}
 
@@ -88,7 +90,7 @@ def test_clusters_are_the_classes_of_a_model_with_prototypes(answered):
     batch, answer, output = answered
     cluster = {m: np.arange(int(bag.mask.sum())) % 3 - 1 for m, bag in batch.bags.items()}
     both = replace(answer, prototypes=Prototypes(cluster))
-    for each in tile_layers(both, batch, output).values():
+    for each in tile_layers(both, batch, output, TILE_UM).values():
         for layer in each:
             names = [layer.class_name(index)[5:] for index in layer.category.tolist()]
             labels = {"tumor cluster": "tumor", "TME cluster": "tme", "no cluster": "none"}
@@ -100,6 +102,6 @@ def test_clusters_are_the_classes_of_a_model_with_prototypes(answered):
             assert colours["tumor cluster"] <= {(0xD5, 0x5E, 0x00)}
             assert colours["TME cluster"] <= {(0x00, 0x72, 0xB2)}
             assert len(set(names)) > 1
-    scored = tile_layers(with_scores(both, batch, np.linspace(-1, 1, 1000)), batch, output)
+    scored = tile_layers(with_scores(both, batch, np.linspace(-1, 1, 1000)), batch, output, TILE_UM)
     assert "cluster" in scored[0][0].metadata  # contributions decide the class, and the cluster is still stated
     assert "risk" in scored[0][0].class_name(0)

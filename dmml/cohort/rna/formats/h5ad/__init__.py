@@ -1,0 +1,1 @@
+"""Reads RNA from AnnData files."""
