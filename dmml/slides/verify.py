@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from dmml.errors import reason_of
+from dmml.errors import InputError, reason_of
 from dmml.slides.tiling.tile_geometry import (
     are_apart,
     neighbour_distances,
@@ -44,10 +44,25 @@ class SlideCheck:
         return [*self.problems, *self.unlikely, *self.misplaced]
 
 
-def verify(store: FeatureStore) -> Iterator[SlideCheck]:
-    """Check every slide, including all of its values."""
-    for slide in store.slides():
-        yield check_slide(store, slide)
+def verify(store: FeatureStore, names: Iterable[str]) -> Iterator[SlideCheck]:
+    """Check slides one by one, including all of their values; memory does not grow with their number.
+
+    Args:
+        store: The store.
+        names: Names of slides; those that are incomplete are skipped.
+    """
+    for name in names:
+        if _is_present(store, name):
+            yield check_slide(store, name)
+        store.forget(name)
+
+
+def _is_present(store: FeatureStore, name: str) -> bool:
+    """Whether there is a slide to check: a complete one, or one whose description is damaged."""
+    try:
+        return name in store
+    except InputError:
+        return True
 
 
 def check_slide(store: FeatureStore, slide: str) -> SlideCheck:

@@ -18,6 +18,7 @@ class Tokens:
 
     def __init__(self, tokens, draw=None):
         self.tokens, self.draw = tokens, draw
+        self.slides = {patient: ["slide"] for patient in (map(str, range(1_000)) if tokens is None else tokens)}
 
     def read(self, patient_id):
         features = self.tokens[patient_id] if self.draw is None else self.draw(patient_id)
