@@ -19,6 +19,10 @@ class FirstStep(Callback):
 
     def on_train_batch_start(self, *_: object) -> None:
         """The first batch has been read and is about to be used."""
-        answer = {"seconds": time.time() - float(os.environ[STARTED]), "peak_kib": kib("VmHWM"), "rss_kib": kib("VmRSS")}
+        answer = {
+            "seconds": time.time() - float(os.environ[STARTED]),
+            "peak_kib": kib("VmHWM"),
+            "rss_kib": kib("VmRSS"),
+        }
         Path(os.environ[ANSWER]).write_text(json.dumps(answer), encoding="utf-8")
         os._exit(0)

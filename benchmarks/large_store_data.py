@@ -35,9 +35,7 @@ def make_store(path: Path, slides: int) -> None:
 
     store = FeatureStore.create(path, {"name": "random", "dim": FEATURES}, {10: 1.0, 20: 0.5})
     present = set(store.names())
-    grids = {
-        m: np.stack(np.divmod(np.arange(n), int(np.ceil(n**0.5))), 1).astype(np.float32) for m, n in TILES.items()
-    }
+    grids = {m: np.stack(np.divmod(np.arange(n), int(np.ceil(n**0.5))), 1).astype(np.float32) for m, n in TILES.items()}
     position = {m: (grid + 0.5) * 224 * {10: 1.0, 20: 0.5}[m] for m, grid in grids.items()}
     parent = np.repeat(np.arange(TILES[10]), TILES[20] // TILES[10]).astype(np.int32)
     position[20] = _inside(position[10], parent)

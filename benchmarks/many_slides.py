@@ -68,7 +68,8 @@ def extract(slides: Path, store: Path, windows: list[tuple[int, int]], log: Path
 def _peaks_between(run: subprocess.Popen, folder: Path, first: int, last: int) -> dict[str, int]:
     """Wait for `first` slides, reset the peaks of all processes, and return them at `last` slides or at the end."""
     _wait_for(run, folder, first)
-    pids = {"main": run.pid, **{"reader": child for child in _children(run.pid)}}
+    (reader,) = _children(run.pid)
+    pids = {"main": run.pid, "reader": reader}
     for pid in pids.values():
         Path(f"/proc/{pid}/clear_refs").write_text("5")
     peaks: dict[str, int] = {}

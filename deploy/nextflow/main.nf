@@ -74,7 +74,7 @@ process COLLECT {
 }
 
 workflow {
-    missing = ['slides', 'features', 'config', 'crossval'].findAll { !params[it] }
+    def missing = ['slides', 'features', 'config', 'crossval'].findAll { !params[it] }
     if (missing) {
         error "name ${missing.collect { '--' + it }.join(', ')}, as absolute paths on a file system that all nodes share"
     }

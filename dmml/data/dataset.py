@@ -14,7 +14,6 @@ from dmml.data.samplers import PlannedBatch
 from dmml.data.token_draw import draw_tokens
 from dmml.store import FeatureStore
 
-
 _OBJECT_BYTES = 2_500
 """Memory of a patient's dictionaries and array headers, which is more than that of the arrays if they are a few vectors"""
 

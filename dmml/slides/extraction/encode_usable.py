@@ -26,6 +26,9 @@ from dmml.slides.wsi.file_identity import is_same_file
 from dmml.store import FeatureStore, is_store
 from dmml.store.backends import backend_of
 
+_MIN_PAUSE = 20
+"""Shortest pause between two writes of the list of failures, in durations of the last write"""
+
 
 def dry_run(discovery: Discovery, job: ExtractionJob, readers: ReaderPool) -> Estimate:
     """Estimate what an extraction would do."""
@@ -66,6 +69,7 @@ class _SlidesToStore:
     def __init__(self, discovery: Discovery, job: ExtractionJob, locks: SlideLocks, encoder: Encoder):
         self.discovery, self.job, self.locks, self.encoder = discovery, job, locks, encoder
         self.writer = SlideWriter(self._open_store, self._count_written)
+        self._next_record = 0.0
 
     def encode(self, readers: ReaderPool) -> None:
         """Encode all slides and write them."""
@@ -128,7 +132,12 @@ class _SlidesToStore:
 
     def _count_failure(self, slide: EncodedSlide, error: SlideError) -> None:
         self.job.result.failures.append(Failure(str(slide.request.path), error.state, str(error)))
-        record_failures_so_far(self.job.result, self.locks)
+        start = time.perf_counter()
+        if start >= self._next_record:
+            record_failures_so_far(self.job.result, self.locks)
+            # The whole list is written each time: a long one must not take more than a small share of the time.
+            end = time.perf_counter()
+            self._next_record = end + _MIN_PAUSE * (end - start)
 
 
 def _load_encoder(job: ExtractionJob) -> Encoder:
