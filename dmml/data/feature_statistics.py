@@ -37,8 +37,9 @@ def fit_feature_statistics(
 
     Patients are read one at a time, with at most `max_tokens_per_patient` tokens each, evenly spaced over the patient's
     tokens, so that memory grows neither with patients nor with tokens. Of more than `max_patients` patients with slides,
-    as many are read, evenly spaced over the list, so that a fit on any number of slides starts within minutes. Sums are kept in float64 with the pairwise
-    update of Chan et al. 1983, which loses no precision where a mean is large relative to its standard deviation.
+    as many are read, evenly spaced over the list, so that a fit on any number of slides starts within minutes. Sums are
+    kept in float64 with the pairwise update of Chan et al. 1983, which loses no precision where a mean is large relative
+    to its standard deviation.
 
     Args:
         reader: Reads a patient's features; NaN is a missing value. A patient without any value of a feature is left out
