@@ -189,8 +189,8 @@ def _verify(store: FeatureStore) -> None:
 
     bad: dict[str, SlideCheck] = {}
     n = n_with_doubts = 0
-    names = store.names()
-    for check in progress_bar(verify(store, names), "verifying", len(names)):
+    slides = store.names()
+    for check in progress_bar(verify(store, slides), "verifying", len(slides)):
         n += 1
         if check.wrong:
             bad[check.slide] = check

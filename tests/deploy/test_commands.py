@@ -64,7 +64,7 @@ def processes(repository):
 
 
 def fill_in(script, values):
-    return re.sub(r"\$\{([\w.]+)\}", lambda found: str(values[found[1]]), script)
+    return re.sub(r"\$\{([\w.]+)\}", lambda name: str(values[name[1]]), script)
 
 
 def test_kubernetes_extracts_every_part_once(repository, tmp_path, parse):
