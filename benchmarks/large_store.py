@@ -83,7 +83,7 @@ def measure(versions: dict[str, Path], work: Path, slides: int, rounds: int, com
         is_list = name == "list"
         for _ in range(rounds if is_list else 1):
             for version, code in versions.items() if is_list else [(NOW, versions[NOW])]:
-                row = run(code, words[name], work)
+                row = run(code, words[name], work) | {"slides": FEW if name.endswith("few") else slides}
                 print(
                     f"{name}, {version}: {row['seconds']:.1f} s, {row['cpu']:.1f} s CPU, {row['peak']:.0f} MiB",
                     flush=True,
@@ -97,20 +97,15 @@ def measure(versions: dict[str, Path], work: Path, slides: int, rounds: int, com
 def markdown(result: dict[str, Any]) -> str:
     """The page of docs/results."""
     rows = result["rows"]
-    names = {
-        "list": f"`dmml features list`, {result['slides']:,} slides",
-        "fit, few": f"`dmml fit` to its first step, {FEW} slides",
-        "fit": f"`dmml fit` to its first step, {result['slides']:,} slides",
-        "verify, few": f"`dmml features verify`, {FEW} slides",
-        "verify": f"`dmml features verify`, {result['slides']:,} slides",
-    }
+    names = {"list": "`dmml features list`", "fit": "`dmml fit` to its first step", "verify": "`dmml features verify`"}
     table = []
-    for command, name in names.items():
+    for command in ("list", "fit, few", "fit", "verify, few", "verify"):
         for version, row in rows.get(command, {}).items():
-            table.append(f"| {name} | {version} | {row['seconds']:.1f} | {row['cpu']:.1f} | {row['peak']:,.0f} |")
+            figures = f"{row['seconds']:.1f} | {row['cpu']:.1f} | {row['peak']:,.0f}"
+            table.append(f"| {names[command.split(',')[0]]} | {row['slides']:,} | {version} | {figures} |")
     return "\n".join(
         [
-            f"# A store of {result['slides']:,} slides",
+            f"# A store of {max(row['slides'] for row in rows['list'].values()):,} slides",
             "",
             f"Slides of {describe()}, one per patient, with RNA of 8 genes; the fit is of a teacher without a backbone, whose "
             "own fit reads the tiles of every patient. Each command runs in a process of its own, in turns with the earlier "
@@ -120,8 +115,8 @@ def markdown(result: dict[str, Any]) -> str:
             "",
             f"{result['machine']}. {result['note']}",
             "",
-            "| command | version | s | processor s | peak memory, MiB |",
-            "|---|---|---|---|---|",
+            "| command | slides | version | s | processor s | peak memory, MiB |",
+            "|---|---|---|---|---|---|",
             *table,
             "",
             *_verdicts(rows),
@@ -181,10 +176,9 @@ def main() -> None:
     if earlier.is_file():  # the commands of this run replace those of an earlier one
         rows = json.loads(earlier.read_text())["rows"] | rows
     result = {
-        "command": f"python benchmarks/large_store.py --slides {arguments.slides} --base BEFORE",
+        "command": "python benchmarks/large_store.py --base BEFORE",
         "machine": describe_machine(),
         "note": arguments.note,
-        "slides": arguments.slides,
         "rows": rows,
     }
     text = markdown(result)
