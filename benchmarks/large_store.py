@@ -107,7 +107,7 @@ def markdown(result: dict[str, Any]) -> str:
         [
             f"# A store of {max(row['slides'] for row in rows['list'].values()):,} slides",
             "",
-            f"Slides of {describe()}, one per patient, with RNA of 8 genes; the fit is of a teacher without a backbone, whose "
+            f"Slides of {describe()}; one per patient, with RNA of 8 genes; the fit is of a teacher without a backbone, whose "
             "own fit reads the tiles of every patient. Each command runs in a process of its own, in turns with the earlier "
             "commit; the list is the faster of several turns.",
             "",

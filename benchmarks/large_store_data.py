@@ -6,7 +6,6 @@ Slides are small, since it is their number that is measured: 2 tiles at 10x and 
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -136,4 +135,5 @@ def make_cohort(folder: Path, patients: int, features: Path) -> Path:
 
 def describe() -> str:
     """The store's slides, in words."""
-    return f"{json.dumps(TILES)} tiles of {FEATURES} features"
+    tiles = " and ".join(f"{n} tiles at {m}x" for m, n in TILES.items())
+    return f"{tiles}, of {FEATURES} features"
