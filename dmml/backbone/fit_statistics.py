@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ NULL_VARIANCE = 1e-6
 """Relative to the largest eigenvalue; smaller eigenvalues are rounding errors"""
 CLUSTER_SAMPLE = 40_000
 """Approximate number of tokens, over all patients together, to which clusters are fitted"""
+_MIN_PER_PATIENT = 16
+"""Smallest number of tokens per sampled patient; of more patients than the sample has room for, every k-th is sampled"""
 CLUSTER_DIMENSIONS = 64
 """Number of principal components on which K-means runs; on all 1,024 features it takes ten times as long"""
 _STARTS, _REDUCED_STARTS, _ITERATIONS = 3, 10, 25
@@ -60,9 +63,10 @@ def fit_slide_statistics(
 def _clusters(bags: Bags, scale: Tensor, n_patients: int, n_clusters: int, seed: int) -> Tensor | None:
     """Return centres (K, D) of the slide-centred tokens; None if slides contain too few vectors, or equal ones."""
     rng = np.random.default_rng(seed)
-    n_per_patient = max(16, CLUSTER_SAMPLE // max(1, n_patients))
+    n_per_patient = max(_MIN_PER_PATIENT, CLUSTER_SAMPLE // max(1, n_patients))
+    every = max(1, n_patients * _MIN_PER_PATIENT // CLUSTER_SAMPLE)
     sample = []
-    for bag in bags():
+    for bag in islice(bags(), 0, None, every):
         x, slide = bag.features[0][bag.mask[0]].float() / scale, bag.slide[0][bag.mask[0]]
         if len(x) < 2:
             continue

@@ -79,6 +79,8 @@ def differently_spelled(first: Iterable[str], second: Iterable[str]) -> dict[str
     """
     first, second = list(first), list(second)
     common = set(first) & set(second)
+    if len(common) in (len(set(first)), len(set(second))):  # one table contains the other, as most do
+        return {}
     in_first, in_second = (_by_plain_spelling(ids, common) for ids in (first, second))
     return {in_first[plain]: in_second[plain] for plain in in_first if plain in in_second}
 

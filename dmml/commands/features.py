@@ -168,11 +168,10 @@ def _list(store: FeatureStore) -> None:
     scales = sorted(store.attributes["magnifications"])
     header = ["slide", *(f"{m}x" for m in scales), "µm/px", "mpp from", "source"]
     rows = []
-    for slide in store.slides():
-        attributes = store.slide_attributes(slide)
+    for slide, attributes, counts in store.summaries(scales):
         mpp = f"{attributes['mpp']:.4g}" if "mpp" in attributes else "?"
-        counts = [str(store.n_tokens(slide, m)) for m in scales]
-        rows.append([slide, *counts, mpp, *(str(attributes.get(name, "?")) for name in ("mpp_source", "source"))])
+        origin = [str(attributes.get(name, "?")) for name in ("mpp_source", "source")]
+        rows.append([slide, *map(str, counts), mpp, *origin])
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     for row in [header, *rows]:
         cells = [row[0].ljust(widths[0])]
@@ -191,8 +190,10 @@ def _verify(store: FeatureStore) -> None:
     from dmml.slides.verify import verify
 
     bad: dict[str, SlideCheck] = {}
-    n_with_doubts, n = 0, len(store.slides())
-    for check in progress_bar(verify(store), "verifying", n):
+    n = n_with_doubts = 0
+    slides = store.names()
+    for check in progress_bar(verify(store, slides), "verifying", len(slides)):
+        n += 1
         if check.wrong:
             bad[check.slide] = check
             print(f"{check.slide}: {'; '.join(check.wrong)}")

@@ -14,6 +14,9 @@ from dmml.data.samplers import PlannedBatch
 from dmml.data.token_draw import draw_tokens
 from dmml.store import FeatureStore
 
+_OBJECT_BYTES = 2_500
+"""Memory of a patient's dictionaries and array headers, which is more than that of the arrays if they are a few vectors"""
+
 
 @dataclass
 class Patient:
@@ -31,9 +34,9 @@ class Patient:
 
     @property
     def nbytes(self) -> int:
-        """Memory that the arrays take, in bytes."""
+        """Memory that the patient takes, in bytes: that of the arrays and of the objects around them."""
         parts = (self.features, self.position, self.slide)
-        return self.parent.nbytes + sum(array.nbytes for part in parts for array in part.values())
+        return _OBJECT_BYTES + self.parent.nbytes + sum(array.nbytes for part in parts for array in part.values())
 
 
 class PatientReader:

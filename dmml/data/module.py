@@ -105,7 +105,7 @@ class MultimodalDataModule(LightningDataModule):
         train, val, test = self.cohort.partition(stage)
         self._listed = {"train": train, "val": val, "test": test, "outer_test": test if self.cohort.split else []}
         self._parts = {part: self._usable(patients) for part, patients in self._listed.items()}
-        self._parts["val"] = [p for p in self._parts["val"] if self.cohort.clinical.observed[p]]
+        self._parts["val"] = list(filter(self.cohort.clinical.observed.get, self._parts["val"]))
         self._used_parts = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",))
         for part in self._used_parts:
             self.log_counts(part)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from dmml.errors import reason_of
+from dmml.errors import InputError, reason_of
 from dmml.slides.tiling.tile_geometry import (
     are_apart,
     neighbour_distances,
@@ -19,6 +19,7 @@ from dmml.slides.tiling.tile_geometry import (
 )
 from dmml.store import FeatureStore, SlideFeatures
 from dmml.store.checks import bag_problems, parent_problems, zero_rows
+from dmml.store.feature_reader import recorded_tiles
 
 TOLERANCE_UM = 0.05
 """float32 precision at a few centimetres; imported tiles have their own tolerance, since other tools round to pixels"""
@@ -44,10 +45,25 @@ class SlideCheck:
         return [*self.problems, *self.unlikely, *self.misplaced]
 
 
-def verify(store: FeatureStore) -> Iterator[SlideCheck]:
-    """Check every slide, including all of its values."""
-    for slide in store.slides():
-        yield check_slide(store, slide)
+def verify(store: FeatureStore, names: Iterable[str]) -> Iterator[SlideCheck]:
+    """Check slides one by one, including all of their values; memory does not grow with their number.
+
+    Args:
+        store: The store.
+        names: Names of slides; those that are incomplete are skipped.
+    """
+    for name in names:
+        if _is_present(store, name):
+            yield check_slide(store, name)
+        store.forget(name)
+
+
+def _is_present(store: FeatureStore, name: str) -> bool:
+    """Whether there is a slide to check: a complete one, or one whose description is damaged."""
+    try:
+        return name in store
+    except InputError:
+        return True
 
 
 def check_slide(store: FeatureStore, slide: str) -> SlideCheck:
@@ -72,6 +88,10 @@ def _check_arrays(check: SlideCheck, store: FeatureStore) -> None:
     bags = {m: bag for m in sorted(scales) if (bag := store.read(slide, m)) is not None}
     if not any(len(bag.features) for bag in bags.values()):
         check.problems.append("has no tiles")
+    recorded = recorded_tiles(attributes)
+    stored = {str(m): len(bag.features) for m, bag in bags.items()}
+    if recorded is not None and any(recorded.get(m, 0) != stored.get(m, 0) for m in recorded.keys() | stored.keys()):
+        check.problems.append(f"its attributes record {recorded} tiles, and its arrays hold {stored}")
     for magnification, bag in bags.items():
         nominal = scales[magnification] * store.attributes["tile_px"]
         side = attributes.get("tile_um", {}).get(str(magnification), nominal)
@@ -80,8 +100,9 @@ def _check_arrays(check: SlideCheck, store: FeatureStore) -> None:
             if zeros := zero_rows(bag.features):
                 check.unlikely.append(f"{magnification}x: {zeros} vectors hold zeros only")
         elif not problems:
-            check.unlikely += [f"{magnification}x: {problem}" for problem in _unlikely_values(bag)]
-            _check_positions(check, attributes, magnification, bag, side, nominal)
+            distinct = np.unique(bag.position, axis=0)
+            check.unlikely += [f"{magnification}x: {problem}" for problem in _unlikely_values(bag, len(distinct))]
+            _check_positions(check, attributes, magnification, distinct, side, nominal)
         coarse = bags.get(magnification // 2)
         if not problems:
             problems = _parent_problems(bag, coarse, side, attributes.get("nested_within_um", TOLERANCE_UM))
@@ -91,8 +112,9 @@ def _check_arrays(check: SlideCheck, store: FeatureStore) -> None:
         check.problems.append(f"thumbnail is {thumbnail.shape} {thumbnail.dtype}, not (H, W, 3) uint8")
 
 
-def _unlikely_values(bag: SlideFeatures) -> list[str]:
-    n, n_distinct = len(bag.position), len(np.unique(bag.position, axis=0))
+def _unlikely_values(bag: SlideFeatures, n_distinct: int) -> list[str]:
+    """List what is unlikely about the tiles of one magnification, which have `n_distinct` positions."""
+    n = len(bag.position)
     problems = [] if n_distinct == n else [f"{n - n_distinct} tiles have the same position as another"]
     if zeros := zero_rows(bag.features):
         problems.append(f"{zeros} tiles hold zeros only")
@@ -103,12 +125,15 @@ def _check_positions(
     check: SlideCheck,
     attributes: Mapping[str, Any],
     magnification: int,
-    bag: SlideFeatures,
+    distinct: np.ndarray,
     side: float,
     nominal: float,
 ) -> None:
-    """Check the positions of the tiles of one magnification, which are `side` µm wide and should be `nominal` µm."""
-    position = np.unique(bag.position, axis=0).astype(np.float64)
+    """Check the distinct positions (N, 2) of the tiles of one magnification.
+
+    The tiles are `side` µm wide and should be `nominal` µm.
+    """
+    position = distinct.astype(np.float64)
     distances = neighbour_distances(position)
     scale, usual = f"{magnification}x: ", usual_distance(distances)
     check.misplaced += [scale + problem for problem in scale_problems(attributes.get("mpp"), side, nominal, position)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,22 @@ from dmml.store.slide_features import SlideFeatures
 
 FORMAT = "dmml-features-1"
 _ARRAYS = ("features", "position", "parent")
+
+
+class SlideSummary(NamedTuple):
+    """What a complete slide states."""
+
+    slide_id: str
+    attributes: dict[str, Any]
+    tiles: list[int]
+    """Number of tiles at each of the magnifications that were asked for"""
+
+
+def recorded_tiles(attributes: Mapping[str, Any]) -> dict[str, int] | None:
+    """{magnification: number of tiles} as an extraction records it in a slide's attributes; None without a record."""
+    tiles = attributes.get("tiles")
+    is_record = isinstance(tiles, dict) and all(type(n) is int and n >= 0 for n in tiles.values())
+    return tiles if is_record else None
 
 
 class FeatureReader:
@@ -73,9 +89,32 @@ class FeatureReader:
 
     def slides(self) -> list[str]:
         """Sorted ids of the complete slides."""
-        names = self.names()
-        attributes = self._cache.map(self._cache.read_attributes, names)
-        return [name for name, its_attributes in zip(names, attributes, strict=True) if its_attributes]
+        return [slide.slide_id for slide in self.summaries([])]
+
+    def summaries(self, magnifications: Sequence[int]) -> Iterator[SlideSummary]:
+        """Yield what each complete slide states, sorted by id; memory does not grow with their number.
+
+        Numbers of tiles are those that the slide's attributes record, as after an extraction; the headers of the arrays
+        are read only where there is no record, since they take most of the time if the disk is slow. `dmml features
+        verify` compares both.
+
+        Args:
+            magnifications: Magnifications whose numbers of tiles are wanted.
+
+        Raises:
+            InputError: A `zarr.json` is damaged.
+        """
+
+        def summary(slide_id: str) -> SlideSummary | None:
+            attributes = self._cache.read_attributes(slide_id)
+            if attributes is None:
+                return None
+            recorded = recorded_tiles(attributes)
+            if recorded is None:
+                return SlideSummary(slide_id, attributes, [self.n_tokens(slide_id, m) for m in magnifications])
+            return SlideSummary(slide_id, attributes, [recorded.get(str(m), 0) for m in magnifications])
+
+        return (slide for slide in self._cache.map(summary, self.names()) if slide is not None)
 
     def names(self) -> list[str]:
         """Sorted names of the slides' folders, which are not opened: some slides may be incomplete."""
@@ -99,7 +138,8 @@ class FeatureReader:
         Args:
             slide_ids: Ids of complete slides; None = all complete slides.
         """
-        sizes = self.sizes(self.slides() if slide_ids is None else slide_ids, sorted(self.attributes["magnifications"]))
+        slides = self.whole(self.names()) if slide_ids is None else slide_ids
+        sizes = self.sizes(slides, sorted(self.attributes["magnifications"]))
         return self._cache.digest(self._attributes, sizes)
 
     def digests(self, slide_ids: Iterable[str]) -> dict[str, str]:
@@ -160,6 +200,10 @@ class FeatureReader:
         """A picture that was written with a slide, or None if there is none of that name."""
         self._check_exists(slide_id)
         return self._array(slide_id, name)
+
+    def forget(self, slide_id: str) -> None:
+        """Free the little memory that a slide takes once it was read, after a pass over all slides of a store."""
+        self._cache.forget(slide_id)
 
     def _check_exists(self, slide_id: str) -> None:
         if not self._cache.is_complete(slide_id):

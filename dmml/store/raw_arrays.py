@@ -10,6 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from hashlib import blake2b
 from sys import intern
 from typing import Any
 
@@ -28,6 +29,10 @@ _KEYS = (
 
 ArrayHeader = tuple[str, tuple[int, ...]]
 """Data type ("" if zarr has to read the array) and shape; small, since a store has many arrays"""
+_MAX_HEADERS = 4096
+"""Number of headers that are kept parsed"""
+_parsed_headers: dict[bytes, ArrayHeader] = {}
+"""{hash of the content of a `zarr.json`: header}; parsing takes ten times as long as hashing"""
 
 
 def group_json(attributes: dict[str, Any]) -> bytes:
@@ -70,18 +75,13 @@ def read_zarr_json(backend: Backend, name: str) -> dict[str, Any] | None:
     Raises:
         InputError: The file is damaged.
     """
-    content = backend.read(f"{name}/zarr.json" if name else "zarr.json")
+    content = _read_metadata(backend, name)
     if content is None:
         return None
     try:
-        metadata = json.loads(content)
-        if isinstance(metadata, dict):
-            return metadata
-    except ValueError:
-        pass
-    raise InputError(
-        f"{backend.path}/{name}: its zarr.json is damaged; `dmml features verify` lists the slides to extract again"
-    )
+        return _parsed(content)
+    except ValueError as error:
+        raise _damaged(backend, name) from error
 
 
 def read_array_header(backend: Backend, name: str) -> ArrayHeader | None:
@@ -90,12 +90,52 @@ def read_array_header(backend: Backend, name: str) -> ArrayHeader | None:
     Raises:
         InputError: The `zarr.json` is damaged or does not describe an array.
     """
-    metadata = read_zarr_json(backend, name)
-    if metadata is None:
+    content = _read_metadata(backend, name)
+    if content is None:
         return None
-    if metadata.get("node_type") != "array" or not isinstance(metadata.get("shape"), list):
+    try:
+        header = _header(content)
+    except ValueError as error:
+        raise _damaged(backend, name) from error
+    if header is None:
         raise InputError(f"{backend.path}/{name}: is not an array; extract this slide again with --overwrite")
-    return intern(metadata["data_type"]) if _is_raw(metadata) else "", tuple(metadata["shape"])
+    return header
+
+
+def _read_metadata(backend: Backend, name: str) -> bytes | None:
+    return backend.read(f"{name}/zarr.json" if name else "zarr.json")
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    """Parse the content of a `zarr.json`; raises `ValueError` if it is damaged."""
+    metadata = json.loads(content)
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{type(metadata).__name__} instead of an object")
+    return metadata
+
+
+def _header(content: bytes) -> ArrayHeader | None:
+    """Parse the content of an array's `zarr.json`, which arrays of the same shape have in common; None for no array.
+
+    Raises:
+        ValueError: The content is damaged.
+    """
+    key = blake2b(content, digest_size=16).digest()
+    if (header := _parsed_headers.get(key)) is not None:
+        return header
+    metadata = _parsed(content)
+    if metadata.get("node_type") != "array" or not isinstance(metadata.get("shape"), list):
+        return None
+    header = intern(metadata["data_type"]) if _is_raw(metadata) else "", tuple(metadata["shape"])
+    if len(_parsed_headers) >= _MAX_HEADERS:
+        _parsed_headers.clear()
+    return _parsed_headers.setdefault(key, header)
+
+
+def _damaged(backend: Backend, name: str) -> InputError:
+    return InputError(
+        f"{backend.path}/{name}: its zarr.json is damaged; `dmml features verify` lists the slides to extract again"
+    )
 
 
 def read_array(backend: Backend, url: str, name: str, header: ArrayHeader) -> np.ndarray:

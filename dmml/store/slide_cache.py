@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from sys import intern
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ from dmml.store.remote_folder import RemoteFolder
 
 _THREADS = 32
 """Number of threads that read from a URL: each file is a request, which spends most of its time waiting"""
+_MAX_PENDING = 4096
+"""Number of slides whose results from a URL may be in memory together"""
 Result = TypeVar("Result")
 
 
@@ -33,7 +36,7 @@ class SlideCache:
 
     def __init__(self, backend: Backend):
         self._backend = backend
-        self._complete: dict[str, int] = {}  # slide → checksum of its attributes
+        self._complete: dict[str, int | None] = {}  # slide → checksum of its attributes, once it was needed
         self._headers: dict[str, dict[str, ArrayHeader | None]] = {}
         self._shared: dict[ArrayHeader, ArrayHeader] = {}  # equal headers share one tuple
 
@@ -43,12 +46,19 @@ class SlideCache:
         attributes: dict[str, Any] = {} if metadata is None else metadata.get("attributes", {})
         if not attributes.get("complete"):
             return None
-        self._complete[slide_id] = zlib.crc32(json.dumps(attributes, sort_keys=True).encode())
+        self._complete[slide_id] = None
         return attributes
 
     def is_complete(self, slide_id: str) -> bool:
         """Whether a slide is complete, or was complete when it was last read."""
-        return slide_id in self._complete or self.read_attributes(slide_id) is not None
+        return slide_id in self._complete or self._checksum(slide_id) is not None
+
+    def _checksum(self, slide_id: str) -> int | None:
+        """Checksum of a slide's attributes, for `digest`; None if it is incomplete."""
+        if (checksum := self._complete.get(slide_id)) is None and (attributes := self.read_attributes(slide_id)):
+            checksum = zlib.crc32(json.dumps(attributes, sort_keys=True).encode())
+            self._complete[slide_id] = checksum
+        return checksum
 
     def header(self, slide_id: str, name: str) -> ArrayHeader | None:
         """Data type and shape of a slide's array, or None if the slide has no array of that name."""
@@ -67,23 +77,27 @@ class SlideCache:
         self._complete.pop(slide_id, None)
         self._headers.pop(slide_id, None)
 
-    def map(self, function: Callable[[str], Result], slide_ids: Iterable[str]) -> list[Result]:
-        """Apply a function to each slide, and return the results in order; many slides at a time behind a URL."""
+    def map(self, function: Callable[[str], Result], slide_ids: Iterable[str]) -> Iterator[Result]:
+        """Apply a function to each slide, and yield the results in order; many slides at a time behind a URL."""
         if isinstance(self._backend, LocalFolder) or _keeps_a_list(self._backend):
-            return [function(slide) for slide in slide_ids]
+            yield from map(function, slide_ids)
+            return
+        slides = iter(slide_ids)
         with ThreadPoolExecutor(_THREADS) as pool:
-            return list(pool.map(function, slide_ids))
+            while batch := list(islice(slides, _MAX_PENDING)):
+                yield from pool.map(function, batch)
 
     def digest(self, root: Mapping[str, Any], sizes: Mapping[str, Iterable[int]]) -> str:
         """Hash of the root attributes and of each slide's id, attributes and numbers of tiles.
 
         Args:
             root: Root attributes of the store.
-            sizes: {slide: number of tiles at each magnification} of complete slides, whose attributes have been read.
+            sizes: {slide: number of tiles at each magnification} of complete slides.
         """
         digest = hashlib.sha256(json.dumps(root, sort_keys=True).encode())
-        for slide, tiles in sorted(sizes.items()):
-            digest.update(f"\n{slide}|{self._complete[slide]}|{','.join(map(str, tiles))}".encode())
+        slides = sorted(sizes)
+        for slide, checksum in zip(slides, self.map(self._checksum, slides), strict=True):
+            digest.update(f"\n{slide}|{checksum}|{','.join(map(str, sizes[slide]))}".encode())
         return digest.hexdigest()[:16]
 
 

@@ -155,7 +155,7 @@ def test_no_pass_keeps_the_tokens_in_memory():
 
 
 def test_the_sample_for_clusters_is_bounded(monkeypatch):
-    """Its size depends on the number of patients and not on their tokens."""
+    """Its size depends neither on the tokens of the patients nor, beyond a few thousand, on their number."""
     from scipy.cluster import vq
 
     import dmml.backbone.fit_statistics as module
@@ -167,6 +167,9 @@ def test_the_sample_for_clusters_is_bounded(monkeypatch):
     rng = np.random.default_rng(10)
     fit([bag_of(rng.standard_normal((500, DIM))) for _ in range(10)])
     assert max(seen) == 1000
+    seen.clear()
+    fit([bag_of(rng.standard_normal((20, DIM))) for _ in range(200)])
+    assert 1000 <= max(seen) < 1100
 
 
 def test_tissues_of_many_features_are_found_in_their_leading_components():

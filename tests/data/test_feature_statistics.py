@@ -1,6 +1,7 @@
 """Training statistics of features: each patient has the same weight, missing values are ignored, and no other patient is read."""
 
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ class Tokens:
 
     def __init__(self, tokens, draw=None):
         self.tokens, self.draw = tokens, draw
+        self.slides = {patient: ["slide"] for patient in (map(str, range(1_000)) if tokens is None else tokens)}
 
     def read(self, patient_id):
         features = self.tokens[patient_id] if self.draw is None else self.draw(patient_id)
@@ -85,6 +87,22 @@ def test_statistics_of_a_bounded_sample_are_close_to_those_of_all_tokens_and_rep
     assert some["20"]["scale"] == pytest.approx(whole["20"]["scale"], rel=0.05)
     trend = {"P0": np.arange(10_000.0)[:, None]}
     assert fit_feature_statistics(Tokens(trend), ["P0"], [20], 100)["20"]["mean"][0] == pytest.approx(5_000, abs=51)
+
+
+def test_of_very_many_patients_evenly_spaced_ones_with_slides_are_read():
+    many = {f"P{i}": np.full((1, 1), i, np.float32) for i in range(1_000)}
+    reader = Tokens(many)
+    without = {patient: [] for patient in list(many)[::2]}
+    reader.slides |= without
+    patients, read, real = list(many), [], reader.read
+    reader.read = lambda patient: read.append(patient) or real(patient)
+    statistics = fit_feature_statistics(reader, patients, [20], max_patients=100)["20"]
+    assert len(read) == len(set(read)) == 100
+    assert not set(read) & set(without)
+    assert {patients.index(b) - patients.index(a) for a, b in pairwise(read)} == {10}
+    assert statistics["mean"][0] == pytest.approx(500, abs=10)
+    assert statistics["scale"][0] == pytest.approx(np.std(range(1_000)), rel=0.02)
+    assert statistics == fit_feature_statistics(reader, patients, [20], max_patients=100)["20"]
 
 
 def test_memory_does_not_grow_with_patients():

@@ -1,6 +1,8 @@
 """`dmml features list` and `verify`: a sound store passes, and every kind of damage is named."""
 
 import argparse
+import tracemalloc
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from dmml.commands import features
 from dmml.errors import InputError
 from dmml.store import FeatureStore, SlideFeatures
+from dmml.store.local_folder import LocalFolder
 from dmml.store.slide_files import slide_files
 
 ENCODER = {"name": "net", "weights": "0", "dim": 4, "preprocessing": {}}
@@ -129,6 +132,56 @@ def test_a_truncated_file_is_detected(store, tmp_path, capsys):
     chunk.unlink()
     with pytest.raises(InputError, match=r"damaged \(cut\)"):
         command("verify", "f.zarr")
+
+
+def test_a_slide_whose_description_is_damaged_is_named_beside_the_others(store, tmp_path, capsys):
+    store.write("torn", sound(), {})
+    store.backend.write_group("slides", "unfinished", [("zarr.json", b'{"node_type": "group"}')], False)
+    (tmp_path / "f.zarr/slides/torn/zarr.json").write_bytes(b'{"attributes": {"comp')
+    with pytest.raises(InputError, match=r"f\.zarr: 1 of 2 slides are damaged \(torn\)"):
+        command("verify", "f.zarr")
+    assert "torn: cannot be read (f.zarr/slides/torn: its zarr.json is damaged" in capsys.readouterr().out
+
+
+def test_a_damaged_array_is_named_although_others_of_its_shape_were_read(store, tmp_path):
+    store.write("torn", sound(), {})
+    command("list", "f.zarr")
+    header = tmp_path / "f.zarr/slides/torn/20x/features/zarr.json"
+    header.write_bytes(header.read_bytes()[:-5])
+    with pytest.raises(InputError, match=r"torn/20x/features: its zarr\.json is damaged"):
+        command("list", "f.zarr")
+
+
+def test_a_listing_reads_each_file_once_and_keeps_no_attributes(store, monkeypatch, capsys):
+    for i in range(300):
+        store.write(f"slide{i:03d}", sound(), {"source": f"slide{i:03d}.svs", "notes": [f"{i}" * 1_000]})
+    reads, real = Counter(), LocalFolder.read
+
+    def counted(self, name):
+        reads[name] += 1
+        return real(self, name)
+
+    monkeypatch.setattr(LocalFolder, "read", counted)
+    command("list", "f.zarr")
+    assert len(capsys.readouterr().out.splitlines()) == 303
+    assert set(reads.values()) == {1}
+    assert len(reads) == 1 + 301 * 3  # the root; of each slide its description and the headers of its features
+    tracemalloc.start()
+    assert sum(1 for _ in store.summaries([20])) == 301
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 450_000, "the notes alone take 850,000 bytes"
+
+
+def test_numbers_of_tiles_are_taken_from_the_record_and_verified(store, capsys):
+    store.write("extracted", sound(), {"tiles": {"10": 2, "20": 4}})
+    store.write("changed", sound(), {"tiles": {"10": 2, "20": 5}})
+    command("list", "f.zarr")
+    rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:4]]
+    assert rows == [["changed", "2", "5"], ["extracted", "2", "4"], ["good", "2", "4"]]
+    with pytest.raises(InputError, match=r"damaged \(changed\)"):
+        command("verify", "f.zarr")
+    assert "changed: its attributes record {'10': 2, '20': 5} tiles, and its arrays hold" in capsys.readouterr().out
 
 
 def test_an_empty_store_and_a_missing_one_fail_verification(store):

@@ -172,25 +172,35 @@ def _with_valid_names(slides: list[Path], result: Discovery) -> list[Path]:
 def _with_unique_names(of_shard: list[Path], slides: list[Path], result: Discovery) -> list[Path]:
     """Keep slides whose name no other file has, and refuse the others. DICOM files are judged later, as series."""
     stems = Counter(path.stem for path in slides if not _is_dicom(path))
-    unique = [path for path in of_shard if _is_dicom(path) or stems[path.stem] == 1]
-    result.failures += [_same_name(path, slides) for path in of_shard if path not in set(unique)]
-    return unique
+    is_unique = {path: _is_dicom(path) or stems[path.stem] == 1 for path in of_shard}
+    result.failures += _same_names([path for path in of_shard if not is_unique[path]], slides)
+    return [path for path in of_shard if is_unique[path]]
 
 
 def _remove_same_names(result: Discovery) -> None:
     """Refuse slides whose name another slide has, now that a single file stands for each DICOM series."""
     slides = [*result.usable, *result.done]
     stems = Counter(path.stem for path in slides)
-    ambiguous = {path for path in slides if stems[path.stem] > 1}
-    result.usable = [path for path in result.usable if path not in ambiguous]
-    result.done = [path for path in result.done if path not in ambiguous]
-    result.failures += [_same_name(path, slides) for path in slides if path in ambiguous]
+    ambiguous = [path for path in slides if stems[path.stem] > 1]
+    result.usable = [path for path in result.usable if stems[path.stem] == 1]
+    result.done = [path for path in result.done if stems[path.stem] == 1]
+    result.failures += _same_names(ambiguous, slides)
 
 
-def _same_name(path: Path, slides: list[Path]) -> Failure:
-    others = ", ".join(str(other) for other in slides if other.stem == path.stem and other != path)
+def _same_names(ambiguous: list[Path], slides: list[Path]) -> list[Failure]:
+    """The failures of slides whose name other slides have."""
+    if not ambiguous:
+        return []
+    by_stem: dict[str, list[Path]] = {}
+    for path in slides:
+        by_stem.setdefault(path.stem, []).append(path)
+    return [_same_name(path, [other for other in by_stem[path.stem] if other != path]) for path in ambiguous]
+
+
+def _same_name(path: Path, others: list[Path]) -> Failure:
     reason = (
-        f"{path}: has the same name {path.stem!r} as {others}; a slide's id is its file name, so rename one of them"
+        f"{path}: has the same name {path.stem!r} as {', '.join(map(str, others))}; a slide's id is its file name, so rename "
+        "one of them"
     )
     return Failure(str(path), "duplicate_stem", reason)
 

@@ -117,10 +117,13 @@ def _list_for(path: Path, is_of_dmml: bool, has_scale: Callable[[Path], bool], f
 def _ignore_pictures_of_slides(files: FoundFiles, inputs: Sequence[Path]) -> None:
     """Ignore plain images in folders that have the name of a slide: they are its thumbnail or preview."""
     names = {path.stem for path in files.slides if path.suffix.lower() in SUFFIXES}
-    for path in [path for path in files.slides if path.suffix.lower() in IMAGE_SUFFIXES and path.stem in names]:
-        if path not in inputs:
-            files.slides.remove(path)
-            files.ignored.append(path)
+    input_paths = set(inputs)
+
+    def is_picture(path: Path) -> bool:
+        return path.suffix.lower() in IMAGE_SUFFIXES and path.stem in names and path not in input_paths
+
+    files.ignored += filter(is_picture, files.slides)
+    files.slides = [path for path in files.slides if not is_picture(path)]
 
 
 def _files_inside(folder: Path) -> list[tuple[Path, bool]]:

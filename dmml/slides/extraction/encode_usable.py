@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from dmml.slides.storage.lost_storage import STATE as STORAGE_LOST
 from dmml.slides.tiling.layout import SlideRequest
 from dmml.store import FeatureStore, is_store
 from dmml.store.backends import backend_of
+
+_MIN_PAUSE = 20
+"""Shortest pause between two writes of the list of failures, in durations of the last write"""
 
 
 def dry_run(discovery: Discovery, job: ExtractionJob, readers: ReaderPool) -> Estimate:
@@ -75,11 +79,12 @@ class _SlidesToStore:
         self.discovery, self.job, self.locks, self.encoder, self.readers = discovery, job, locks, encoder, readers
         self.writer = SlideWriter(self._open_store, self._count_written)
         self.storage = job.storage_watch(readers)
-        self.remaining = list(discovery.usable)
+        self.remaining = deque(discovery.usable)
         """Slides that have not been taken yet"""
         self.lost: list[Path] = []
         """Slides whose storage did not answer, for another attempt after all others"""
         self.had_second_attempt: set[Path] = set()
+        self._next_record = 0.0
 
     def encode(self) -> None:
         """Encode all slides and write them."""
@@ -87,7 +92,7 @@ class _SlidesToStore:
             try:
                 while self.remaining:
                     self._encode_remaining(progress)
-                    self.remaining, self.lost = self.lost, []
+                    self.remaining, self.lost = deque(self.lost), []
                 self.writer.finish()
             except SlideError as error:  # the disk is full: written slides stay, and no more can be written
                 file = _slide_named_in(str(error), self.discovery.usable)
@@ -119,16 +124,16 @@ class _SlidesToStore:
     def _requests(self) -> Iterator[SlideRequest]:
         result = self.job.result
         while self.remaining:
-            path = self.remaining.pop(0)
+            path = self.remaining.popleft()
             if not self.locks.acquire(path.stem):
                 result.locked.append(path.stem)
             elif self._was_written_meanwhile(path):
                 result.skipped.append(path.stem)
                 self.locks.release(path.stem)
             else:
-                result.failures[:] = [
-                    failure for failure in result.failures if failure.file != self.job.with_urls(str(path))
-                ]
+                if path in self.had_second_attempt:  # its first failure counts no more
+                    file = self.job.with_urls(str(path))
+                    result.failures[:] = [failure for failure in result.failures if failure.file != file]
                 yield self.job.request(path)
 
     def _was_written_meanwhile(self, path: Path) -> bool:
@@ -167,12 +172,23 @@ class _SlidesToStore:
         path = slide.request.path
         self.job.release(path)
         self.job.result.failures.append(self.job.failure(path, error))
-        record_failures_so_far(self.job.result, self.locks)
+        self._record_failures()
         if error.state in (STORAGE_LOST, NOT_DOWNLOADED):
             self.storage.wait(path, [*self.remaining, *self.lost])
             if path not in self.had_second_attempt:
                 self.had_second_attempt.add(path)
                 self.lost.append(path)
+
+    def _record_failures(self) -> None:
+        """Write the list of failures, unless it was written a moment ago.
+
+        The whole list is written each time: a long one must not take more than a small share of the time.
+        """
+        start = time.perf_counter()
+        if start >= self._next_record:
+            record_failures_so_far(self.job.result, self.locks)
+            end = time.perf_counter()
+            self._next_record = end + _MIN_PAUSE * (end - start)
 
 
 def _load_encoder(job: ExtractionJob) -> Encoder:

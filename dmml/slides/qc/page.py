@@ -58,9 +58,8 @@ def write_qc(store: FeatureStore, failures: Sequence[Failure], path: str) -> str
     """
     attributes = store.attributes
     fine = max(attributes["magnifications"])
-    counts = {slide: store.n_tokens(slide, fine) for slide in store.slides()}
-    few = float(np.percentile(list(counts.values()), 25)) / 4 if counts else 0.0
-    oddities = _oddities(store, counts, few)
+    counts, oddities = _survey(store, fine)
+    few = _few(counts)
     pictured = _pictured(counts, oddities)
     page = render_page(
         _TEMPLATE,
@@ -81,16 +80,28 @@ def write_qc(store: FeatureStore, failures: Sequence[Failure], path: str) -> str
     return path
 
 
-def _oddities(store: FeatureStore, counts: Mapping[str, int], few: float) -> dict[str, list[str]]:
-    """Collect {slide: reasons} for all slides; below `few` tiles, a slide has far fewer than the others."""
-    attributes = {slide: store.slide_attributes(slide) for slide in counts}
-    usual_mpp = Counter(round(its.get("mpp", 0), 2) for its in attributes.values()).most_common(1)
+def _survey(store: FeatureStore, fine: int) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """Collect {slide: number of its fine tiles} and {slide: what is odd about it}; no slide's attributes are kept."""
     finest = min(store.attributes["magnifications"].values())
-    oddities = {slide: _oddities_of_slide(its, usual_mpp[0][0], finest) for slide, its in attributes.items()}
+    counts: dict[str, int] = {}
+    oddities: dict[str, list[str]] = {}
+    mpp: dict[str, float] = {}
+    for slide, attributes, tiles in store.summaries([fine]):
+        counts[slide], mpp[slide] = tiles[0], attributes.get("mpp", 0)
+        oddities[slide] = _oddities_of_slide(attributes, finest)
+    usual_mpp = Counter(round(value, 2) for value in mpp.values()).most_common(1)[0][0] if mpp else 0
+    few = _few(counts)
     for slide, n in counts.items():
+        if usual_mpp and mpp[slide] and round(mpp[slide], 2) != usual_mpp:
+            oddities[slide].append(f"scanned at {mpp[slide]:.3g} µm/px, most others at {usual_mpp:g}")
         if n < few:
             oddities[slide].append(f"far fewer tiles than the others ({n})")
-    return oddities
+    return counts, oddities
+
+
+def _few(counts: Mapping[str, int]) -> float:
+    """Number of tiles below which a slide has far fewer than the others."""
+    return float(np.percentile(list(counts.values()), 25)) / 4 if counts else 0.0
 
 
 def _pictured(counts: Mapping[str, int], oddities: Mapping[str, list[str]]) -> set[str]:
@@ -129,8 +140,8 @@ def _card(store: FeatureStore, slide: str, fine: int, oddities: list[str], has_f
     return Card(slide, [line for line in details if line], oddities, has_few_tiles, pictures)
 
 
-def _oddities_of_slide(attributes: Mapping[str, Any], usual_mpp: float, finest: float) -> list[str]:
-    """List what is odd about a slide, one line each; `finest` is the µm per pixel of its finest tiles."""
+def _oddities_of_slide(attributes: Mapping[str, Any], finest: float) -> list[str]:
+    """List what is odd about a slide by itself, one line each; `finest` is the µm per pixel of its finest tiles."""
     findings = attributes.get("findings", {})
     lines = list(attributes.get("notes", []))
     if attributes.get("tiles_unreadable"):
@@ -145,8 +156,6 @@ def _oddities_of_slide(attributes: Mapping[str, Any], usual_mpp: float, finest: 
         lines.append(f"fold, {findings['fold']:.2f} mm², left out")
     if "border" in findings:
         lines.append("tissue reaches the edge of the scan")
-    if usual_mpp and "mpp" in attributes and round(attributes["mpp"], 2) != usual_mpp:
-        lines.append(f"scanned at {attributes['mpp']:.3g} µm/px, most others at {usual_mpp:g}")
     if attributes.get("mpp", 0) > _MAX_ENLARGEMENT * finest:
         lines.append(
             f"scanned at {attributes['mpp']:.3g} µm/px, coarser than its tiles of {finest:g}: these are enlarged "
