@@ -123,7 +123,9 @@ class Cluster:
         """
         jobs = self.ask("squeue", "--noheader", f"--nodelist={node}", "--states=R", "--format=%A").split()
         slurmd = int((self.folder / f"{node}.pid").read_text())
-        steps = [pid for pid, title in titles() if re.match(rf"slurmstepd: \[({'|'.join(jobs)})\.", title)] if jobs else []
+        steps = (
+            [pid for pid, title in titles() if re.match(rf"slurmstepd: \[({'|'.join(jobs)})\.", title)] if jobs else []
+        )
         for pid in [slurmd, *(child for step in steps for child in [step, *descendants(step)])]:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -150,21 +152,24 @@ class Cluster:
             if reason == "BeginTime":
                 self.ask("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
-    def wait_until_idle(self, seconds=120):
-        """Wait until no job is left; requeued jobs start at once."""
+    def wait_until_only(self, kind, seconds=300):
+        """Wait until all jobs have ended, except those whose name ends in `kind`; requeued jobs start at once."""
 
-        def is_idle():
+        def have_ended():
             self.release()
-            return not self.jobs()
+            names = self.ask("squeue", "--noheader", "--format=%j").split()
+            return all(kind and name.endswith(kind) for name in names)
 
-        self.wait(is_idle, seconds)
+        self.wait(have_ended, seconds)
 
-    def wait(self, condition, seconds=60, check=True):
+    def wait(self, condition, seconds=300, check=True):
         """Wait until a condition holds."""
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
-                assert not check, f"waited for {seconds} s; {self.jobs()}\n{(self.folder / 'slurmctld.log').read_text()[-2000:]}"
+                assert not check, (
+                    f"waited for {seconds} s; {self.jobs()}\n{(self.folder / 'slurmctld.log').read_text()[-2000:]}"
+                )
                 return
             time.sleep(0.3)
 
@@ -198,7 +203,10 @@ def why_missing():
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return f"needs SLURM: apt-get install {' '.join(PACKAGES)}"
     quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):
+    for command in (
+        ["apt-get", "update", "-qq"],
+        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES],
+    ):
         subprocess.run(command, check=False, capture_output=True, env=quiet)
     missing = missing_programs()
     return f"SLURM cannot be installed: {', '.join(missing)} is missing" if missing else None

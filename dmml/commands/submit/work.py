@@ -168,7 +168,8 @@ def _parse(
 
 def _check_not_used(args: argparse.Namespace, reasons: dict[str, str]) -> None:
     for name, reason in reasons.items():
-        if getattr(args, name) not in (None, False):
+        value = getattr(args, name)
+        if value is not None and value is not False:  # fold 0 equals False
             raise InputError(f"--{name.replace('_', '-')}: {reason}; leave it out")
 
 

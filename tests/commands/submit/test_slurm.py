@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from cohorts import section_of, simulated
 from crossvals import write_config
 from drawn_slides import paint_tissue, write_slide
 from interrupted_fits import differences
-from slurm_cluster import descendants, slurm_cluster, titles
+from slurm_cluster import slurm_cluster, titles
 
 from dmml.__main__ import main
 from dmml.experiment.cluster.records import PartFiles, find_submission
@@ -36,13 +34,15 @@ def tissue(picture, mpp):
     return find_tissue("colour", picture, mpp)[0]
 """
 SLOW_CALLBACK = """
-import time
+import os, time
 from pathlib import Path
 from lightning.pytorch import Callback
 
 class Slow(Callback):
+    # Keeps a job of SLURM busy until it was warned during its training, and has been resumed.
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        if not Path("fast").exists():
+        record = Path(trainer.default_root_dir) / "provenance.json"
+        if "SLURM_CLUSTER_NAME" in os.environ and '"resumed"' not in record.read_text():
             time.sleep(0.5)
 """
 
@@ -79,6 +79,9 @@ class Work:
         assert dmml, f"no process runs dmml {' '.join(words)}"
         for pid in dmml:
             os.kill(pid, 9)
+
+    def has_slides(self, out):
+        return any(self.has_slide_of(part, out) for part in PARTS)
 
     def has_slide_of(self, part, out):
         """Whether a slide of a part is in a store."""
@@ -121,63 +124,119 @@ def _directory_of_the_jobs(work, monkeypatch):
 
 @pytest.fixture(scope="module")
 def warned_fit(work):
-    """A fit with a time limit of one minute, which SLURM warns after 20 to 50 seconds; other tests run meanwhile."""
+    """A fit with a time limit of one minute, of which SLURM warns after 20 to 50 seconds; other tests run meanwhile."""
     work.submit("fit", "--config", "fit.yaml", "--trainer.default_root_dir", "fit", "--time", "1", "--grace", "10")
     return "fit"
 
 
-def test_killed_parts_are_submitted_again_and_the_results_are_those_of_one_process(work, warned_fit, capsys):
+@pytest.fixture(scope="module")
+def store_of_one_process(work):
+    """What one undisturbed process extracts: the files of its store."""
+    work.cluster.wait_until_only("fit")
+    assert main(work.extract("alone/f.zarr")) == 0
+    return work.files("alone/f.zarr")
+
+
+def test_killed_parts_are_submitted_again_and_the_results_are_those_of_one_process(work, warned_fit, request, capsys):
     """Four parts in two array jobs, since MaxArraySize is 3, and three folds, each followed by a job that joins them."""
     cluster = work.cluster
     extraction = [*work.extract("parts/f.zarr"), "--parts", "4", "--time", "10"]
-    crossval = ["--config", "crossval.yaml", "--models", "clinical,rna_linear,rna_network"]
-    folds = ["crossval", *crossval, "--out", "folds", "--time", "10"]
+    crossval = ["crossval", "--config", "crossval.yaml", "--models", "clinical,rna_linear,rna_network"]
+    folds = [*crossval, "--out", "folds", "--time", "10"]
     work.submit(*extraction)
     work.submit(*folds)
     cluster.wait(lambda: work.has_slide_of(PARTS[1], "parts/f.zarr"))
     work.kill("--shard", "2/4")
     cluster.wait(lambda: (work.folder / "folds" / "fold_1" / "clinical" / "done.json").is_file())
     work.kill("--only-fold", "1")
-    cluster.wait(lambda: len(cluster.jobs()) <= 1, 120)  # the fit
+    cluster.wait_until_only("fit")
 
-    joined = {"fold_0": "finished", "fold_1": "failed", "fold_2": "finished", "collect": "lost"}
-    assert work.states("folds") == joined
+    assert work.states("parts/f.zarr") == {
+        **{"part_1": "finished", "part_2": "failed", "part_3": "finished", "part_4": "finished"},
+        "collect": "lost",
+    }
+    assert work.states("folds") == {"fold_0": "finished", "fold_1": "failed", "fold_2": "finished", "collect": "lost"}
     assert work.record("folds", "fold_1")["exit"] == 137
-    assert work.states("parts/f.zarr")["part_2"] == "failed"
     before = {name: work.record("parts/f.zarr", name) for name in ("part_1", "part_3", "part_4")}
-    capsys.readouterr()
     work.submit("status", "folds")
-    assert "1 failed" in capsys.readouterr().out
+    assert "2 finished, 1 failed, 1 lost" in capsys.readouterr().out
     work.submit(*extraction)
     work.submit(*folds)
     assert "1 of 3 parts submitted" in capsys.readouterr().out
-    assert main(work.extract("alone/f.zarr")) == 0
-    assert main(["crossval", *crossval, "--out", "alone/folds"]) == 0
-    cluster.wait(lambda: len(cluster.jobs()) <= 1, 120)
+    assert main([*crossval, "--out", "alone/folds"]) == 0
+    alone = request.getfixturevalue("store_of_one_process")
 
     assert set(work.states("parts/f.zarr").values()) == set(work.states("folds").values()) == {"finished"}
     assert {name: work.record("parts/f.zarr", name) for name in before} == before, "a finished part was run again"
-    assert work.files("parts/f.zarr") == work.files("alone/f.zarr")
+    assert work.files("parts/f.zarr") == alone
     for name in ("failures.csv", "qc.html"):
         assert (work.folder / "parts" / name).read_bytes() == (work.folder / "alone" / name).read_bytes()
     for name in ("crossval.json", "oof_predictions.csv"):
         assert (work.folder / "folds" / name).read_bytes() == (work.folder / "alone" / "folds" / name).read_bytes()
+    capsys.readouterr()
     work.submit(*extraction)
-    assert "nothing to submit" in capsys.readouterr().out
-    assert len(cluster.jobs()) <= 1
+    assert "nothing to submit; 5 finished" in capsys.readouterr().out
+    assert "dmml-extract" not in cluster.ask("squeue", "--format=%j")
 
 
-def test_an_extraction_survives_preemption_a_dead_node_and_a_task_that_starts_twice(work):
+def test_an_extraction_survives_preemption_a_dead_node_and_a_task_that_starts_twice(work, store_of_one_process):
     cluster = work.cluster
-    for out, options in {"preempted": ["--cpus", "4"], "dead": ["--partition", "frail"], "twice": ["--partition", "frail"]}.items():
-        work.submit(*work.extract(f"{out}/f.zarr"), "--parts", "1", "--time", "10", *options)
-    duplicate = start_again(work, "twice/f.zarr")
-    cluster.wait(lambda: any(work.has_slide_of(part, "preempted/f.zarr") for part in PARTS))
-    cluster.ask("sbatch", "--partition=urgent", "--cpus-per-task=4", "--output=/dev/null", "--wrap=sleep 1")
-    cluster.wait(lambda: work.states("preempted/f.zarr")["part_1"] == "waiting")
-    assert duplicate.wait(60) == 0
-    cluster.wait(lambda: any(work.has_slide_of(part, "dead/f.zarr") for part in PARTS))
-    cluster.kill_node("node2")
-    assert work.states("dead/f.zarr")["part_1"] == "waiting"
-    cluster.start_node("node2")
-    cluster.wait_until_idle()
+    options = {"preempted": ["--cpus", "4"], "dead": ["--partition", "frail"], "twice": ["--partition", "frail"]}
+
+    def submit(out):
+        work.submit(*work.extract(f"{out}/f.zarr"), "--parts", "1", "--time", "10", *options[out])
+
+    def preempt():
+        cluster.ask("sbatch", "--partition=urgent", "--cpus-per-task=4", "--output=/dev/null", "--wrap=true")
+        cluster.wait(lambda: work.states("preempted/f.zarr")["part_1"] == "waiting")
+
+    def lose_the_node():
+        cluster.kill_node("node2")
+        assert work.states("dead/f.zarr")["part_1"] == "waiting"
+        cluster.start_node("node2")
+
+    events = {"preempted": preempt, "dead": lose_the_node}
+    for out in events:
+        submit(out)
+    while events:
+        cluster.wait(lambda: any(work.has_slides(f"{out}/f.zarr") for out in events))
+        for out in [out for out in events if work.has_slides(f"{out}/f.zarr")]:
+            events.pop(out)()
+    submit("twice")
+    assert start_again(work, "twice/f.zarr").wait(120) == 0
+    cluster.wait_until_only("fit")
+
+    for out, starts in {"preempted": 2, "dead": 2, "twice": 1}.items():
+        assert work.states(f"{out}/f.zarr") == {"part_1": "finished", "collect": "finished"}
+        assert work.record(f"{out}/f.zarr", "part_1")["starts"] == starts
+        assert work.files(f"{out}/f.zarr") == store_of_one_process, out
+
+
+def start_again(work, out):
+    """Start a running part a second time, as SLURM does when it mistakes a node for dead."""
+    submission = find_submission(work.folder / out)
+    work.cluster.wait(lambda: submission.record("part_1"))
+    of_slurm = {"SLURM_JOB_ID": submission.job_of("part_1"), "SUBMITIT_EXECUTOR": "slurm"}
+    command = [sys.executable, "-m", "submitit.core._submit", submission.folder / "jobs"]
+    return subprocess.Popen(command, env=os.environ | of_slurm, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_a_fit_that_slurm_warns_of_its_time_limit_ends_with_the_weights_of_an_undisturbed_one(work, warned_fit):
+    import torch
+
+    cluster = work.cluster
+    assert main(["fit", "--config", "fit.yaml", "--trainer.default_root_dir", "alone/fit"]) == 0
+    cluster.wait_until_only("")
+    record = work.record(warned_fit, "part_1")
+    assert record["exit"] == 0
+    assert record["starts"] > 1
+    provenance = json.loads((work.folder / "fit" / "provenance.json").read_text())
+    assert len(provenance["resumed"]) == 1, "it began anew, instead of continuing from its checkpoint"
+    states = [
+        torch.load(work.folder / fit / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+        for fit in ("fit", "alone/fit")
+    ]
+    assert differences(*states) == []
+    assert (work.folder / "fit" / "metrics.csv").read_bytes() == (
+        work.folder / "alone" / "fit" / "metrics.csv"
+    ).read_bytes()
