@@ -112,7 +112,8 @@ def _dispatch(argv: list[str]) -> int:
     parser = Parser(prog=f"dmml {name}", description=TOOLS[name][1], epilog=HELP, allow_abbrev=name != "submit")
     module.add_arguments(parser)
     if name == "submit":  # whatever is no option of the cluster belongs to the command that is submitted
-        args, args.arguments = parser.parse_known_args(rest)
+        args, others = parser.parse_known_args(rest)
+        args.arguments = others
     else:
         args = parser.parse_args(rest)
     if name == "demo":

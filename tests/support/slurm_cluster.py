@@ -98,13 +98,13 @@ class Cluster:
         subprocess.run(["slurmctld", "-f", self.configuration], check=True, env=daemon_path())
         for node in NODES:
             self.start_node(node)
-        self.wait(lambda: set(self.ask("sinfo", "--noheader", "--Node", "--format=%T").split()) == {"idle"})
+        self.wait(lambda: set(self.query("sinfo", "--noheader", "--Node", "--format=%T").split()) == {"idle"})
 
     def stop(self):
         """Cancel all jobs, and end all daemons."""
         pids = [int(file.read_text()) for file in self.folder.glob("*.pid")]
-        self.ask("scancel", f"--user={getpass.getuser()}", check=False)
-        self.wait(lambda: not self.ask("squeue", "--noheader", check=False), seconds=20, check=False)
+        self.query("scancel", f"--user={getpass.getuser()}", check=False)
+        self.wait(lambda: not self.query("squeue", "--noheader", check=False), seconds=20, check=False)
         for pid in pids:
             if is_running(pid):
                 os.kill(pid, signal.SIGTERM)
@@ -113,15 +113,15 @@ class Cluster:
     def start_node(self, node):
         """Start the daemon of a node, or bring a dead node back."""
         subprocess.run(["slurmd", "-f", self.configuration, "-N", node], check=True, env=daemon_path())
-        if "down" in self.ask("sinfo", "--noheader", f"--nodes={node}", "--format=%T"):
-            self.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        if "down" in self.query("sinfo", "--noheader", f"--nodes={node}", "--format=%T"):
+            self.query("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
     def kill_node(self, node):
         """Kill the daemon of a node, and everything that runs on the node, as a power cut would.
 
         The node is declared dead at once; SLURM itself would wait for SlurmdTimeout.
         """
-        jobs = self.ask("squeue", "--noheader", f"--nodelist={node}", "--states=R", "--format=%A").split()
+        jobs = self.query("squeue", "--noheader", f"--nodelist={node}", "--states=R", "--format=%A").split()
         slurmd = int((self.folder / f"{node}.pid").read_text())
         steps = (
             [pid for pid, title in titles() if re.match(rf"slurmstepd: \[({'|'.join(jobs)})\.", title)] if jobs else []
@@ -131,9 +131,9 @@ class Cluster:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=killed")
+        self.query("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=killed")
 
-    def ask(self, *command, check=True):
+    def query(self, *command, check=True):
         """What a command of SLURM prints."""
         environment = os.environ | {"SLURM_CONF": str(self.configuration)}
         result = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
@@ -142,22 +142,22 @@ class Cluster:
 
     def jobs(self):
         """{id of a job or a task: state} of all jobs that have not ended."""
-        lines = self.ask("squeue", "--noheader", "--array", "--format=%i %T").splitlines()
+        lines = self.query("squeue", "--noheader", "--array", "--format=%i %T").splitlines()
         return dict(line.split() for line in lines)
 
     def release(self):
         """Let requeued jobs start at once; SLURM would wait for two minutes."""
-        for line in self.ask("squeue", "--noheader", "--array", "--states=PD", "--format=%i %r").splitlines():
+        for line in self.query("squeue", "--noheader", "--array", "--states=PD", "--format=%i %r").splitlines():
             job, reason = line.split(maxsplit=1)
             if reason == "BeginTime":
-                self.ask("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
+                self.query("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
     def wait_until_only(self, kind, seconds=300):
         """Wait until all jobs have ended, except those whose name ends in `kind`; requeued jobs start at once."""
 
         def have_ended():
             self.release()
-            names = self.ask("squeue", "--noheader", "--format=%j").split()
+            names = self.query("squeue", "--noheader", "--format=%j").split()
             return all(kind and name.endswith(kind) for name in names)
 
         self.wait(have_ended, seconds)

@@ -153,19 +153,21 @@ def _existing(work: Work, resources: Resources) -> tuple[Submission | None, dict
     alive = [name for name, state in states.items() if state.is_alive]
     same = (submission.arguments, submission.directory) == (work.arguments, os.getcwd())
     same = same and set(submission.commands) == set(work.parts)
-    if (work.overwrite or not same or submission.cluster != resources.cluster) and alive:
+    is_other = work.overwrite or not same or submission.cluster != resources.cluster
+    if is_other and alive:
         jobs = ", ".join(str(submission.job_of(name)) for name in alive[:3])
         raise InputError(
             f"{work.folder}: holds a submission whose parts still run or wait (jobs {jobs}); wait for them, or cancel them "
             "first"
         )
-    if work.overwrite or submission.cluster != resources.cluster:
+    if work.overwrite:
         return None, {}
     if not same:
         raise InputError(
             f"{work.folder}: holds the submission of another command ({submission.typed}); repeat that command, or remove "
             "the folder"
         )
+    submission.cluster = resources.cluster
     return submission, states
 
 

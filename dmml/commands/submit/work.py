@@ -147,6 +147,8 @@ def crossval_work(arguments: list[str], parts: int | None, resources: Resources)
     if parts not in (None, len(plan.folds)):
         raise InputError(f"--parts: a cross-validation has one part per fold, here {len(plan.folds)}; leave it out")
     check_writable(plan.out, "name another folder with --out")
+    if (plan.out / "plan.json").is_file() and not args.overwrite:
+        plan.claim()  # refuses a folder of another configuration or cohort, and writes nothing
     words = [word for word in arguments if word != "--overwrite"]
 
     def commands() -> Commands:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dmml.errors import InputError
 from dmml.experiment.cluster.part import Part
@@ -16,6 +16,9 @@ from dmml.experiment.cluster.records import COLLECT, Submission
 from dmml.experiment.cluster.resources import Resources
 from dmml.experiment.cluster.slurm import cancel, max_array_size
 from dmml.experiment.cluster.states import FINISHED, states_of
+
+if TYPE_CHECKING:
+    from submitit import LocalJob
 
 LOGGER = logging.getLogger(__name__)
 SIGNAL = "USR1"
@@ -124,7 +127,8 @@ def _run_all(submission: Submission, names: Sequence[str], resources: Resources)
     from submitit import LocalExecutor
 
     executor = LocalExecutor(folder=submission.folder / "jobs", max_num_timeout=MAX_TIMEOUTS)
-    free, waiting, running = list(range(resources.at_once or 1)), list(names), {}
+    free, waiting = list(range(resources.at_once or 1)), list(names)
+    running: dict[str, tuple[LocalJob[None], int]] = {}
     while waiting or running:
         while waiting and free:
             name, slot = waiting.pop(0), free.pop(0)

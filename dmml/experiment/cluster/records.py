@@ -85,7 +85,8 @@ class Submission:
 
     def job_of(self, name: str) -> str | None:
         """Id of the newest job of a part; None if it was never submitted."""
-        return (self.jobs.get(name) or [None])[-1]
+        jobs = self.jobs.get(name)
+        return jobs[-1] if jobs else None
 
     def record(self, name: str) -> dict[str, Any]:
         """Record of the newest start of a part; see `PartFiles.record`."""

@@ -176,7 +176,7 @@ def test_killed_parts_are_submitted_again_and_the_results_are_those_of_one_proce
     capsys.readouterr()
     work.submit(*extraction)
     assert "nothing to submit; 5 finished" in capsys.readouterr().out
-    assert "dmml-extract" not in cluster.ask("squeue", "--format=%j")
+    assert "dmml-extract" not in cluster.query("squeue", "--format=%j")
 
 
 def test_an_extraction_survives_preemption_a_dead_node_and_a_task_that_starts_twice(work, store_of_one_process):
@@ -187,7 +187,7 @@ def test_an_extraction_survives_preemption_a_dead_node_and_a_task_that_starts_tw
         work.submit(*work.extract(f"{out}/f.zarr"), "--parts", "1", "--time", "10", *options[out])
 
     def preempt():
-        cluster.ask("sbatch", "--partition=urgent", "--cpus-per-task=4", "--output=/dev/null", "--wrap=true")
+        cluster.query("sbatch", "--partition=urgent", "--cpus-per-task=4", "--output=/dev/null", "--wrap=true")
         cluster.wait(lambda: work.states("preempted/f.zarr")["part_1"] == "waiting")
 
     def lose_the_node():
