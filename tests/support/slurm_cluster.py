@@ -45,6 +45,7 @@ ReturnToService=2
 JobRequeue=1
 SlurmdTimeout=10
 KillWait=10
+OverTimeLimit=5
 MaxArraySize={max_array_size}
 SlurmdParameters=config_overrides
 StateSaveLocation={folder}/state

@@ -18,7 +18,7 @@ from dmml.experiment.cluster.slurm import cancel, max_array_size
 from dmml.experiment.cluster.states import FINISHED, states_of
 
 if TYPE_CHECKING:
-    from submitit import LocalJob
+    from submitit import Job
 
 LOGGER = logging.getLogger(__name__)
 SIGNAL = "USR1"
@@ -128,7 +128,7 @@ def _run_all(submission: Submission, names: Sequence[str], resources: Resources)
 
     executor = LocalExecutor(folder=submission.folder / "jobs", max_num_timeout=MAX_TIMEOUTS)
     free, waiting = list(range(resources.at_once or 1)), list(names)
-    running: dict[str, tuple[LocalJob[None], int]] = {}
+    running: dict[str, tuple[Job[None], int]] = {}
     while waiting or running:
         while waiting and free:
             name, slot = waiting.pop(0), free.pop(0)

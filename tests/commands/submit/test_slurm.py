@@ -33,17 +33,21 @@ def tissue(picture, mpp):
     time.sleep(0.5)
     return find_tissue("colour", picture, mpp)[0]
 """
-SLOW_CALLBACK = """
+WAITING_CALLBACK = """
 import os, time
 from pathlib import Path
 from lightning.pytorch import Callback
+from dmml.callbacks.resumable import Resumable
 
-class Slow(Callback):
-    # Keeps a job of SLURM busy until it was warned during its training, and has been resumed.
+class WaitForSignal(Callback):
+    # In a job of SLURM, waits in the second epoch for the warning of the time limit, unless the fit has been resumed.
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         record = Path(trainer.default_root_dir) / "provenance.json"
-        if "SLURM_CLUSTER_NAME" in os.environ and '"resumed"' not in record.read_text():
-            time.sleep(0.5)
+        if "SLURM_CLUSTER_NAME" not in os.environ or not trainer.current_epoch or '"resumed"' in record.read_text():
+            return
+        signals = next(callback.signals for callback in trainer.callbacks if isinstance(callback, Resumable))
+        while not signals.signum:
+            time.sleep(0.1)
 """
 
 
@@ -97,7 +101,7 @@ def work(tmp_path_factory):
             picture = paint_tissue(900, 700, ((100, 100, 700, 500),), seed=i)
             write_slide(folder / "slides" / f"{name}.tif", picture, levels=(1,))
         (folder / "slow_tissue.py").write_text(SLOW_TISSUE)
-        (folder / "slow_callback.py").write_text(SLOW_CALLBACK)
+        (folder / "waiting_callback.py").write_text(WAITING_CALLBACK)
         import timm
         import torch
 
@@ -108,7 +112,7 @@ def work(tmp_path_factory):
         fit = {
             "model": {"class_path": "SubspaceTeacher", "init_args": {"width": 16, "task": {"class_path": "Survival"}}},
             "data": {"class_path": "MultimodalDataModule", "init_args": section_of(cohort) | {"batch_size": 6}},
-            "trainer": {"max_epochs": 40, "callbacks": [{"class_path": "slow_callback.Slow"}]},
+            "trainer": {"max_epochs": 5, "callbacks": [{"class_path": "waiting_callback.WaitForSignal"}]},
         }
         (folder / "fit.yaml").write_text(yaml.safe_dump(fit))
         with pytest.MonkeyPatch.context() as patch:
@@ -127,6 +131,22 @@ def warned_fit(work):
     """A fit with a time limit of one minute, of which SLURM warns after 20 to 50 seconds; other tests run meanwhile."""
     work.submit("fit", "--config", "fit.yaml", "--trainer.default_root_dir", "fit", "--time", "1", "--grace", "10")
     return "fit"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--partition", "gpu"], "--partition: SLURM has no partition gpu; give one of frail, main, urgent"),
+        (["--mem", "900T"], "sbatch refuses the job: "),
+    ],
+)
+def test_what_slurm_would_refuse_is_refused_in_one_line(work, options, message, capsys):
+    command = ["fit", "--config", "fit.yaml", "--trainer.default_root_dir", "refused", "--time", "5", *options]
+    assert main(["submit", *command]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"dmml: error: {message}")
+    assert error.count("\n") == 1
+    assert not any("refused" in line for line in work.cluster.query("squeue", "--format=%Z %o").splitlines())
 
 
 @pytest.fixture(scope="module")
