@@ -71,6 +71,7 @@ class Cluster:
 
     def __init__(self, folder, max_array_size=3, cores=4):
         self.folder, self.configuration = folder, folder / "slurm.conf"
+        self.requeued = {}
         ports = free_ports(1 + len(NODES))
         text = CONFIGURATION.format(
             host=socket.gethostname().partition(".")[0],
@@ -147,10 +148,15 @@ class Cluster:
         return dict(line.split() for line in lines)
 
     def release(self):
-        """Let requeued jobs start at once; SLURM would wait for two minutes."""
-        for line in self.query("squeue", "--noheader", "--array", "--states=PD", "--format=%i %r").splitlines():
-            job, reason = line.split(maxsplit=1)
-            if reason == "BeginTime":
+        """Let jobs that were requeued three seconds ago start; SLURM would wait for two minutes.
+
+        A job that starts within a second is killed, because its former credential was just revoked.
+        """
+        lines = self.query("squeue", "--noheader", "--array", "--states=PD", "--format=%i %r").splitlines()
+        requeued = [job for job, reason in (line.split(maxsplit=1) for line in lines) if reason == "BeginTime"]
+        self.requeued = {job: self.requeued.get(job, time.monotonic()) for job in requeued}
+        for job, since in self.requeued.items():
+            if time.monotonic() > since + 3:
                 self.query("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
     def wait_until_only(self, kind, seconds=300):

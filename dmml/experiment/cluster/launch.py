@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import shutil
@@ -84,7 +86,8 @@ def _submit(submission: Submission, names: Sequence[str], resources: Resources, 
         additional_parameters={"requeue": True, **dict(resources.options), **further},
     )
     try:
-        jobs = [job.job_id for job in executor.submit_array([_part(submission, name) for name in names])]
+        with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what its error repeats
+            jobs = [job.job_id for job in executor.submit_array([_part(submission, name) for name in names])]
     except (FailedJobError, FailedSubmissionError) as error:
         raise InputError(f"sbatch refuses the job: {' '.join(str(error).split())[:300]}") from error
     submission.add_jobs(dict(zip(names, jobs, strict=True)))
