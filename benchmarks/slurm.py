@@ -42,6 +42,7 @@ class Slow(Callback):
 """
 TWO_TASKS = """#!/bin/bash
 #SBATCH --ntasks=2 --ntasks-per-node=2 --requeue --open-mode=append --output=two_tasks.log --time=30
+export MASTER_ADDR=127.0.0.1  # the names of the nodes are not those of machines
 srun --kill-on-bad-exit=1 {python} -m dmml fit --config fit.yaml --trainer.default_root_dir {run} \\
     --trainer.accelerator cpu --trainer.devices 2 --trainer.strategy ddp --resume
 """
