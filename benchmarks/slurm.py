@@ -58,6 +58,7 @@ def prepare(folder: Path) -> None:
     data = {
         "clinical": str(cohort / "clinical.csv"),
         "outcome": {"time": "os_days", "event": "os_event", "unit": "days"},
+        "covariates": ["age", "sex", "stage"],
         "expression": str(cohort / "expression.parquet"),
         "features": str(cohort / "features.zarr"),
         "split": {"folds": 2},

@@ -187,7 +187,9 @@ def _begin(work: Work, args: argparse.Namespace) -> Submission:
         shutil.rmtree(work.folder)
     typed = shlex.join(["dmml", "submit", *work.arguments, *(["--parts", str(args.parts)] if args.parts else [])])
     folder = work.folder.absolute()
-    submission = Submission(folder, typed, work.arguments, args.cluster, os.getcwd(), commands, collect)
+    submission = Submission(
+        folder, typed, work.arguments, args.cluster, os.getcwd(), commands, collect, work.provenance
+    )
     submission.write()
     return submission
 

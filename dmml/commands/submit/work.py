@@ -32,6 +32,7 @@ class Work:
         parts: Names of the parts.
         commands: Prepares what all parts need, and returns their commands. Called once per submission.
         overwrite: Whether the results of an earlier run are to be replaced.
+        provenance: See `dmml.experiment.cluster.part.Part`.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Work:
     parts: list[str]
     commands: Callable[[], Commands]
     overwrite: bool = False
+    provenance: str = ""
 
 
 def extraction_work(arguments: list[str], parts: int | None, resources: Resources) -> Work:
@@ -125,7 +127,8 @@ def fit_work(arguments: list[str], parts: int | None, resources: Resources) -> W
             RunFolder(command.run_folder).claim(command.digest, True, command.command)
         return {"part_1": _dmml("fit", *words, "--resume")}, []
 
-    return Work(folder_inside(command.run_folder), ["fit", *words], ["part_1"], commands, overwrite)
+    folder, provenance = folder_inside(command.run_folder), str(command.run_folder / "provenance.json")
+    return Work(folder, ["fit", *words], ["part_1"], commands, overwrite, provenance)
 
 
 def crossval_work(arguments: list[str], parts: int | None, resources: Resources) -> Work:

@@ -97,7 +97,7 @@ def _submit(submission: Submission, names: Sequence[str], resources: Resources, 
 
 
 def _part(submission: Submission, name: str) -> Part:
-    return Part(name, submission.all()[name], submission.folder, submission.directory)
+    return Part(name, submission.all()[name], submission.folder, submission.directory, submission.provenance)
 
 
 def run_locally(submission: Submission, names: Sequence[str], resources: Resources) -> None:

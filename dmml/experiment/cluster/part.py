@@ -7,6 +7,7 @@ passes signals on to its command, waits until the command has ended, and only th
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import os
 import signal
@@ -55,12 +56,15 @@ class Part:
         command: The command and its arguments.
         folder: Folder of the submission, absolute.
         directory: Working directory of the command.
+        provenance: File of a fit whose entry `finished` says that nothing is left to do, relative to `directory`; empty
+            for commands that can be run again.
     """
 
     name: str
     command: list[str]
     folder: Path
     directory: str
+    provenance: str = ""
 
     def __call__(self) -> None:
         """Run the command, unless it has already finished; end with its exit code if it fails.
@@ -82,6 +86,9 @@ class Part:
                 "starts": previous.get("starts", 0) + 1,
                 "started": _now(),
             }
+            if self._is_finished():  # and the former job ended before it could record this
+                write_json(files.path, record | {"ended": _now(), "exit": 0})
+                return
             write_json(files.path, record)
             self._run(files, record)
 
@@ -90,6 +97,14 @@ class Part:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+    def _is_finished(self) -> bool:
+        try:
+            return bool(
+                json.loads((Path(self.directory) / self.provenance).read_text(encoding="utf-8")).get("finished")
+            )
+        except (OSError, json.JSONDecodeError):
+            return False
 
     def _run(self, files: PartFiles, record: dict[str, Any]) -> None:
         process = subprocess.Popen(

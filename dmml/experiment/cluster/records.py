@@ -53,6 +53,7 @@ class Submission:
         directory: Working directory, absolute.
         commands: {name of the part: command and arguments}.
         collect: Command that follows when all parts have finished; empty if there is nothing to join.
+        provenance: See `Part.provenance`.
         jobs: {name of the part: ids of its jobs, the newest one last}.
     """
 
@@ -63,6 +64,7 @@ class Submission:
     directory: str
     commands: dict[str, list[str]]
     collect: list[str] = field(default_factory=list)
+    provenance: str = ""
     jobs: dict[str, list[str]] = field(default_factory=dict)
 
     def write(self) -> None:

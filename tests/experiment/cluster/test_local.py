@@ -77,6 +77,19 @@ def test_a_part_that_is_warned_of_its_time_limit_is_started_again(submission, tm
     assert (files.record()["exit"], files.record()["starts"]) == (0, 2)
 
 
+@pytest.mark.slow
+def test_a_fit_that_finished_just_before_its_job_was_requeued_is_not_run_again(submission, tmp_path):
+    """`dmml fit` refuses a finished run, so the part would count as failed."""
+    made = submission("import sys; sys.exit(2)")
+    made.provenance = "provenance.json"
+    (tmp_path / "provenance.json").write_text('{"finished": null}')
+    with pytest.raises(InputError, match="exit code 2"):
+        run_locally(made, ["part_1"], Resources("local"))
+    (tmp_path / "provenance.json").write_text('{"finished": "2026-01-01T00:00:00+00:00"}')
+    run_locally(made, ["part_1"], Resources("local"))
+    assert {state.state for state in states_of(made).values()} == {"finished"}
+
+
 def wrapper_of(lock):
     """Process that holds the lock of a part."""
     inode = lock.stat().st_ino
