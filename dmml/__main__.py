@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from dmml._version import __version__
-from dmml.commands.console import HELP, show_log, split_options
+from dmml.commands.console import HELP, Parser, show_log, split_options
 from dmml.errors import InputError
 
 TRAINER = {
@@ -57,16 +56,13 @@ TOOLS = {
         "dmml.commands.export",
         "write a student as ONNX and torch.export, with a runner, a model card and a TRIPOD+AI table",
     ),
+    "submit": (
+        "dmml.commands.submit.submit",
+        "run extract, fit or crossval as jobs of SLURM, or in parts on one machine; `submit status RUN` shows them",
+    ),
     "view": ("dmml.commands.view", "show slides with overlays and tile values in the browser"),
     "report": ("dmml.commands.report", "make one HTML file of one or several runs"),
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that reports errors in one line, as every other message of dmml does."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise InputError(f"{message}; see `{self.prog} --help`")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,9 +117,13 @@ def _dispatch(argv: list[str]) -> int:
         return import_module("dmml.cli").run(command)
     name, rest = _find_tool(argv)
     module = import_module(TOOLS[name][0])
-    parser = _Parser(prog=f"dmml {name}", description=TOOLS[name][1], epilog=HELP)
+    parser = Parser(prog=f"dmml {name}", description=TOOLS[name][1], epilog=HELP, allow_abbrev=name != "submit")
     module.add_arguments(parser)
-    args = parser.parse_args(rest)
+    if name == "submit":  # whatever is no option of the cluster belongs to the command that is submitted
+        args, others = parser.parse_known_args(rest)
+        args.arguments = others
+    else:
+        args = parser.parse_args(rest)
     if name == "demo":
         module.run(args, dispatch=main)
     else:

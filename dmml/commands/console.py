@@ -1,11 +1,14 @@
-"""What the command line shows of dmml's log: `-q` shows warnings only, `-v` adds details. Standard library only."""
+"""The parser of commands, and what the command line shows of dmml's log: `-q` warnings only, `-v` more. Standard library only."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+from dmml.errors import InputError
 
 HELP = "-q, --quiet shows warnings only; -v, --verbose shows more"
 OPTIONS = {
@@ -15,6 +18,14 @@ OPTIONS = {
     "--verbose": logging.DEBUG,
 }
 """Options that every command accepts, with the lowest level of the messages that are then shown."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports errors in one line, as every other message of dmml does."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Raise an `InputError` instead of printing the usage and exiting."""
+        raise InputError(f"{message}; see `{self.prog} --help`")
 
 
 class ConsoleHandler(logging.Handler):

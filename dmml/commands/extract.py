@@ -10,7 +10,7 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dmml.commands.config.renamed_options import reject_old_name
 
@@ -155,37 +155,36 @@ def run(args: argparse.Namespace) -> None:
 
     if not args.dry_run:
         check_store_writable(args.out)
-    result = extract(
-        args.slides,
-        args.out,
-        encoder=args.encoder,
-        weights=args.weights,
-        magnifications=args.magnifications,
-        mpp=args.mpp,
-        manifest=args.manifest,
-        batch_size=args.batch_size,
-        precision=args.precision,
-        compiled=args.compile,
-        backend=args.backend,
-        min_tissue=args.min_tissue,
-        tissue=args.tissue,
-        readers=args.readers,
-        shard=args.shard,
-        strict=args.strict,
-        overwrite=args.overwrite,
-        dry_run=args.dry_run,
-        stain_normalization=args.stain_normalization,
-        stain_target=args.stain_target,
-        roi=args.roi,
-        storage_wait=args.storage_wait,
-        staging=args.staging,
-        staging_gib=args.staging_gib,
-        tile_px=args.tile_px,
-    )
+    result = extract(args.slides, args.out, **options_of(args))
     if result.estimate is not None:
         _report_dry_run(args.out, result, result.estimate)
     else:
         _report(args.out, result)
+
+
+def options_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of `ExtractionOptions` that the command line names."""
+    return {
+        "encoder": args.encoder,
+        "weights": args.weights,
+        "magnifications": args.magnifications,
+        "mpp": args.mpp,
+        "manifest": args.manifest,
+        "batch_size": args.batch_size,
+        "precision": args.precision,
+        "compiled": args.compile,
+        "backend": args.backend,
+        "min_tissue": args.min_tissue,
+        "tissue": args.tissue,
+        "readers": args.readers,
+        "shard": args.shard,
+        "strict": args.strict,
+        "overwrite": args.overwrite,
+        "dry_run": args.dry_run,
+        "stain_normalization": args.stain_normalization,
+        "stain_target": args.stain_target,
+        "roi": args.roi,
+    }
 
 
 def _report_dry_run(out: str, result: ExtractionResult, estimate: Estimate) -> None:
