@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,28 +164,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of `ExtractionOptions` that the command line names."""
-    return {
-        "encoder": args.encoder,
-        "weights": args.weights,
-        "magnifications": args.magnifications,
-        "mpp": args.mpp,
-        "manifest": args.manifest,
-        "batch_size": args.batch_size,
-        "precision": args.precision,
-        "compiled": args.compile,
-        "backend": args.backend,
-        "min_tissue": args.min_tissue,
-        "tissue": args.tissue,
-        "readers": args.readers,
-        "shard": args.shard,
-        "strict": args.strict,
-        "overwrite": args.overwrite,
-        "dry_run": args.dry_run,
-        "stain_normalization": args.stain_normalization,
-        "stain_target": args.stain_target,
-        "roi": args.roi,
-    }
+    """Return the fields of `ExtractionOptions` as the command line states them."""
+    from dmml.slides.extraction.options import ExtractionOptions
+
+    option_names = {"compiled": "compile"}
+    names = [field.name for field in fields(ExtractionOptions)]
+    return {name: getattr(args, option_names.get(name, name)) for name in names}
 
 
 def _report_dry_run(out: str, result: ExtractionResult, estimate: Estimate) -> None:
