@@ -15,7 +15,7 @@ from dmml.functional.combination import highest_confidence, weighted_by_confiden
 from dmml.linear.likelihoods import Likelihood
 from dmml.tasks.conformal import Conformal
 from dmml.tasks.presentation import Presentation
-from dmml.tasks.regression import Regression
+from dmml.tasks.ridge.ridge_regression import RidgeRegression
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COMBINATIONS = ("mean", "confidence", "max_confidence")
 OutcomeColumns = Mapping[str, Sequence[Any] | NDArray[Any]]
-"""{time, event} or {label} of patients, as columns of the cohort; NaN or None where unknown"""
+"""{time, event}, {label} or {value} of patients, as columns of the cohort; NaN or None where unknown"""
 SLOPE_SD, BIAS_SD = 0.5, 10.0
 """Standard deviations of a calibration's normal priors: of the slope, with mean 1, and of the biases, with mean 0."""
 
@@ -187,7 +187,7 @@ class Task:
             "in the model section"
         )
 
-    def regression(self) -> Regression:
+    def regression(self) -> RidgeRegression:
         """Return the ridge regression that cross-validations fit to RNA (`rna_linear`) and covariates (`clinical`).
 
         Raises:
@@ -198,7 +198,7 @@ class Task:
                 f"the task {type(self).__name__} has no linear_likelihood, which rna_linear, clinical and <name>+clinical need; "
                 "define it, or name other models with --models"
             )
-        return Regression(self)
+        return RidgeRegression(self)
 
     def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
         """Fit the map from a linear predictor to logits: logits = bias + predictor @ spread.

@@ -6,7 +6,7 @@ from survival_rows import survival_rows
 
 from dmml.errors import InputError
 from dmml.tasks import Classification, Survival, Task
-from dmml.tasks.regression import Regression
+from dmml.tasks.ridge.ridge_regression import RidgeRegression
 
 PENALTIES = (1.0, 0.1)
 
@@ -28,7 +28,7 @@ def class_outcome():
 def test_the_general_regression_finds_the_same_optimum(task, data):
     x, outcome = data()
     task.fit({name: list(map(str, v)) if name == "label" else v.tolist() for name, v in outcome.items()})
-    special, general = task.regression(), Regression(task)
+    special, general = task.regression(), RidgeRegression(task)
     for a, b in zip(special.path(x, outcome, PENALTIES), general.path(x, outcome, PENALTIES), strict=True):
         centred = [score - score.mean(1, keepdims=True) * (score.shape[1] > 1) for score in (a.score(x), b.score(x))]
         np.testing.assert_allclose(*centred, atol=1e-3)
@@ -43,7 +43,7 @@ def test_the_general_join_gives_weight_to_the_score_that_predicts():
     task = Survival(2)
     task.fit({"time": time.tolist(), "event": event.tolist()})
     noise = np.random.default_rng(1).normal(size=(200, 1))
-    weight = Regression(task).join(x[:, :1], noise, {"time": time, "event": event}).weight[:, 0]
+    weight = RidgeRegression(task).join(x[:, :1], noise, {"time": time, "event": event}).weight[:, 0]
     assert weight[0] > 3 * abs(weight[1])
 
 
