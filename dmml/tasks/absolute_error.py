@@ -19,8 +19,6 @@ class AbsoluteError(MeanMetric):
         task: The task, which is fitted before the first update.
     """
 
-    higher_is_better = False
-
     def __init__(self, task: Regression):
         super().__init__(nan_strategy="disable")
         self._scale = task.scale

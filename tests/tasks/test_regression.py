@@ -69,7 +69,9 @@ def test_huber_s_loss_is_squared_near_0_and_linear_far_away():
     logits = torch.tensor([[0.5], [10.0]])
     near, far = fitted().loss(logits, target).tolist()
     assert near == pytest.approx(0.125)
-    assert far == pytest.approx(torch.nn.functional.huber_loss(torch.tensor(10.0), torch.tensor(0.0), delta=1.345).item())
+    assert far == pytest.approx(
+        torch.nn.functional.huber_loss(torch.tensor(10.0), torch.tensor(0.0), delta=1.345).item()
+    )
     assert fitted(loss="squared").loss(logits, target).tolist() == pytest.approx([0.125, 50.0])
 
 

@@ -99,7 +99,7 @@ def class_section(result: CrossvalResult) -> Section | None:
 
 def value_section(result: CrossvalResult) -> Section | None:
     """Measured against out-of-fold predicted values of the best model; None for other endpoints."""
-    from dmml.evaluation.plots.regression import agreement_plot
+    from dmml.evaluation.values.plots import agreement_plot
 
     model = models_with_curves(result)[0]
     rows = result.predictions_of(model)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from dmml.evaluation.endpoints.base import Context, Endpoint
 from dmml.evaluation.evaluate import MetricEntry
 from dmml.evaluation.predictions import PREDICTED_VALUE
-from dmml.evaluation.statistics import regression
-from dmml.evaluation.statistics.regression import PredictedValues
+from dmml.evaluation.values import metrics
+from dmml.evaluation.values.metrics import PredictedValues
 
 if TYPE_CHECKING:
     from dmml.evaluation.evaluation_result import Evaluation
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from dmml.evaluation.statistics.pooled import FoldPredictions
     from dmml.evaluation.statistics.weighted import Weighted
 
-CORRELATIONS = {"pearson": regression.pearson, "spearman": regression.spearman}
+CORRELATIONS = {"pearson": metrics.pearson, "spearman": metrics.spearman}
 COMPARED_WITH_OWN_VALUE = {
-    "r2": regression.r_squared,
-    "mae": regression.mean_absolute_error,
-    "mean_error": regression.mean_error,
-    "calibration_slope": regression.calibration_slope,
+    "r2": metrics.r_squared,
+    "mae": metrics.mean_absolute_error,
+    "mean_error": metrics.mean_error,
+    "calibration_slope": metrics.calibration_slope,
 }
 
 METRIC_NAMES = {
@@ -85,7 +85,7 @@ class RegressionEndpoint(Endpoint):
         return metrics
 
     def pooled(self, name: str, folds: Sequence[FoldPredictions]) -> Weighted:
-        """Join the folds for errors, and take correlations within folds; see `dmml.evaluation.statistics.regression`."""
+        """Join the folds for errors, and take correlations within folds; see `dmml.evaluation.values.metrics`."""
         if name not in CORRELATIONS:
             return super().pooled(name, folds)
         return CORRELATIONS[name]([PredictedValues(*_columns(fold.table), fold.index) for fold in folds])
@@ -104,7 +104,7 @@ class RegressionEndpoint(Endpoint):
 
     def plots(self, evaluation: Evaluation) -> list[Plot]:
         """Draw measured against predicted values."""
-        from dmml.evaluation.plots.regression import agreement_plot
+        from dmml.evaluation.values.plots import agreement_plot
 
         context = evaluation.context
         name, unit = value_name(context), str(context.get("unit") or "")

@@ -18,7 +18,6 @@ from dmml.evaluation.plots.curves.decision import decision_plot
 from dmml.evaluation.plots.gene_correlations import gene_correlations_plot
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.programs import SUBSPACE_NAMES, programs_plot
-from dmml.evaluation.plots.regression import group_errors_plot
 from dmml.evaluation.plots.shift import shift_plot
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
 from dmml.evaluation.report.decision_table import HOW_TO_READ as NET_BENEFIT
@@ -32,6 +31,7 @@ from dmml.evaluation.report.text.metric_names import metric_name
 from dmml.evaluation.report.text.shift import GENE_NAMES
 from dmml.evaluation.result_folders import read_json
 from dmml.evaluation.statistics.calibration import MIN_GROUP_SIZE
+from dmml.evaluation.values.plots import group_errors_plot
 
 MAX_PROGRAMS = 60
 """Maximum number of programs in the table."""

@@ -11,11 +11,11 @@ from dmml.evaluation.endpoints.regression import RegressionEndpoint
 from dmml.evaluation.evaluate import evaluate
 from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.examples import choose_examples
-from dmml.evaluation.plots.regression import group_errors_plot
 from dmml.evaluation.predictions import predictions_table
 from dmml.evaluation.recalibration import recalibrate
 from dmml.evaluation.statistics.added_value import added_to_value
 from dmml.evaluation.subgroups import by_subgroup
+from dmml.evaluation.values.plots import group_errors_plot
 
 CONTEXT = {"task": "regression", "value_name": "purity", "unit": "%", "mean": 50.0, "sd": 10.0}
 
@@ -54,7 +54,9 @@ def test_undefined_metrics_say_why():
     metrics = evaluate(table, CONTEXT)
     assert metrics["r2"]["reason"] == "all 60 patients have the same value"
     assert metrics["mae"]["value"] is not None
-    assert evaluate(patients().assign(predicted_value=5.0), CONTEXT)["pearson"]["reason"].startswith("the model predicts")
+    assert evaluate(patients().assign(predicted_value=5.0), CONTEXT)["pearson"]["reason"].startswith(
+        "the model predicts"
+    )
     assert evaluate(patients().assign(value=np.nan), CONTEXT)["r2"]["reason"] == "no patient has a known outcome"
 
 

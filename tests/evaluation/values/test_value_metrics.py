@@ -6,8 +6,8 @@ from scipy import stats
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mean_absolute_error, r2_score
 
-from dmml.evaluation.statistics import regression
-from dmml.evaluation.statistics.regression import PredictedValues
+from dmml.evaluation.values import metrics
+from dmml.evaluation.values.metrics import PredictedValues
 
 generator = np.random.default_rng(0)
 VALUE = np.round(generator.normal(50, 10, 40))  # with ties
@@ -22,12 +22,12 @@ SLOW = {
     "spearman": lambda y, p: stats.spearmanr(y, p)[0],
 }
 FAST = {
-    "r2": regression.r_squared(VALUE, PREDICTED),
-    "mae": regression.mean_absolute_error(VALUE, PREDICTED),
-    "mean_error": regression.mean_error(VALUE, PREDICTED),
-    "slope": regression.calibration_slope(VALUE, PREDICTED),
-    "pearson": regression.pearson([PredictedValues(VALUE, PREDICTED)]),
-    "spearman": regression.spearman([PredictedValues(VALUE, PREDICTED)]),
+    "r2": metrics.r_squared(VALUE, PREDICTED),
+    "mae": metrics.mean_absolute_error(VALUE, PREDICTED),
+    "mean_error": metrics.mean_error(VALUE, PREDICTED),
+    "slope": metrics.calibration_slope(VALUE, PREDICTED),
+    "pearson": metrics.pearson([PredictedValues(VALUE, PREDICTED)]),
+    "spearman": metrics.spearman([PredictedValues(VALUE, PREDICTED)]),
 }
 
 
@@ -37,7 +37,7 @@ def test_a_weighted_metric_is_that_of_repeated_patients(name):
     np.testing.assert_allclose(FAST[name](WEIGHTS.astype(np.float32)), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("correlation", [regression.pearson, regression.spearman])
+@pytest.mark.parametrize("correlation", [metrics.pearson, metrics.spearman])
 def test_a_correlation_over_folds_does_not_depend_on_the_folds_levels(correlation):
     halves = [slice(0, 20), slice(20, 40)]
     folds = [PredictedValues(VALUE[part], PREDICTED[part], np.arange(40)[part]) for part in halves]
@@ -47,6 +47,6 @@ def test_a_correlation_over_folds_does_not_depend_on_the_folds_levels(correlatio
 
 def test_metrics_of_constants_are_undefined():
     ones, weights = np.ones(5), np.ones((1, 5))
-    assert np.isnan(regression.r_squared(ones, np.arange(5))(weights)).all()
-    assert np.isnan(regression.calibration_slope(np.arange(5), ones)(weights)).all()
-    assert np.isnan(regression.pearson([PredictedValues(ones, np.arange(5.0))])(weights)).all()
+    assert np.isnan(metrics.r_squared(ones, np.arange(5))(weights)).all()
+    assert np.isnan(metrics.calibration_slope(np.arange(5), ones)(weights)).all()
+    assert np.isnan(metrics.pearson([PredictedValues(ones, np.arange(5.0))])(weights)).all()
