@@ -83,7 +83,8 @@ def fit(task: Regression, train: Cohort, value: np.ndarray, test: Cohort, genes:
         for i in range(len(test.value)):
             bags = {m: each[i] for m, each in test.bags.items()}
             nothing = {s: torch.zeros(1, len(columns)) for s, columns in zip(SUBSPACES, genes, strict=True)}
-            logits = backbone(bags, nothing, torch.zeros(1, dtype=torch.bool)).logits
+            output = backbone(bags, nothing, torch.zeros(1, dtype=torch.bool))
+            logits = sum(output.subspaces.values(), output.tissue)
             predicted.append(float(task.predictions(logits)["predicted_value"][0]))
     return np.array(predicted)
 

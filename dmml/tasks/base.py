@@ -39,8 +39,8 @@ class Task:
     - `divergence` for students with a teacher,
     - `linear_likelihood` and `calibrate` for the backbone and for the regressions of a cross-validation.
 
-    The defaults of all other methods serve any task. Predictions whose columns are neither `risk` nor `prob_<class>` also
-    need an `endpoint`. docs/extending.md shows a whole task.
+    The defaults of all other methods serve any task. Predictions whose columns are neither `risk` nor `prob_<class>` nor
+    `predicted_value` also need an `endpoint`. docs/extending.md shows a whole task.
 
     Args:
         combination: How magnifications are combined. "mean" averages class probabilities or survival curves, computed
@@ -54,7 +54,7 @@ class Task:
         n_outputs: Number of outputs C.
         outcome: Names of the outcome columns that the task needs, as in the cohort.
         endpoint: How `dmml.evaluation` evaluates predictions whose columns are neither those of survival (`risk`) nor
-            those of classes (`prob_<class>`); None for predictions with such columns.
+            of classes (`prob_<class>`) nor of values (`predicted_value`); None for predictions with such columns.
         fit_warning: What users should know of the outcomes that `fit` has seen, in one line; empty if nothing.
     """
 
