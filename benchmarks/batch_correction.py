@@ -40,16 +40,18 @@ from dmml.cohort.gene_sets.gene_sets import SUBSPACES, genes_of, read_gene_sets
 from dmml.evaluation.bootstrap import resamples, weighted_difference, weighted_interval
 from dmml.evaluation.statistics.weighted import Weighted, at_index, harrell_pairs, pair_share
 from dmml.evaluation.values.metrics import r_squared
-from dmml.experiment.crossval.penalty_choice import InnerFold, choose_penalty, fit_regression
+from dmml.linear.ridge import cox_log_likelihood, fit_cox
 from dmml.simulate.expression import draw_counts, gene_model, tpm
 from dmml.simulate.tokens import draw_tokens
 from dmml.simulate.truth import molecular_score
 from dmml.simulate.world_patients import draw_world
-from dmml.tasks import Survival
 
-PATIENTS, SEEDS, GENES, DIM = 150, (21, 22), 1000, 32
+SOURCES = ("luad", "shared", "site_shift")
+PATIENTS, SEEDS, GENES, DIM = 150, (21, 22, 23, 24), 1000, 32
 FOLDS, COMPONENTS, DIRECTIONS, PRIOR_PATIENTS = 5, 30, 5, 5.0
 """`PRIOR_PATIENTS`: number of patients at which a site's own mean counts half"""
+INNER_FOLDS, PENALTIES = 3, np.logspace(0.5, -2, 6)
+"""Folds and candidates of the choice of a Cox penalty, as multiples of the total variance of the columns"""
 
 
 class Part(NamedTuple):
@@ -166,15 +168,19 @@ def cox(train: np.ndarray, outcome: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Ridge Cox regression on principal components, the penalty by cross-validation among training patients."""
     _, _, directions = np.linalg.svd(train, full_matrices=False)
     train, test = (x @ directions[:COMPONENTS].T for x in (train, test))
-    regression, fold = Survival().regression(), np.random.default_rng(0).permutation(len(train)) % FOLDS
-    columns = {"time": outcome[:, 0], "event": outcome[:, 1]}
-
-    def rows(which: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: values[which] for name, values in columns.items()}
-
-    folds = [InnerFold(train[fold != k], rows(fold != k), train[fold == k], rows(fold == k)) for k in range(FOLDS)]
-    penalty, _ = choose_penalty(regression, folds)
-    return fit_regression(regression, train, columns, penalty).score(test)[:, 0]
+    fold, (time, event), scale = (
+        np.random.default_rng(0).permutation(len(train)) % INNER_FOLDS,
+        outcome.T,
+        train.var(0).sum(),
+    )
+    held_out = []
+    for penalty in PENALTIES * scale:
+        risk = np.empty(len(train))
+        for k in range(INNER_FOLDS):
+            rest = fold != k
+            risk[~rest] = train[~rest] @ fit_cox(train[rest], time[rest], event[rest], penalty)
+        held_out.append(cox_log_likelihood(risk, time, event))
+    return test @ fit_cox(train, time, event, PENALTIES[int(np.argmax(held_out))] * scale)
 
 
 class Setting(NamedTuple):
@@ -294,8 +300,9 @@ def text(entry: list[float], signs: bool = False) -> str:
     return f"{value} ({low} to {high})"
 
 
-def page(rows: list[dict], seconds: float) -> str:
+def page(rows: list[dict]) -> str:
     """The tables as Markdown."""
+    seconds = sum(row["seconds"] for row in rows)
     head = "| setting | metric | patients | test sites | no correction |\n|---|---|---|---|---|"
     first = [f"| {r['setting']} | {r['metric']} | {r['n']} | {r['sites']} | {text(r['none'])} |" for r in rows]
     columns = "| setting | " + " | ".join(CORRECTIONS) + " |\n|---|" + "---|" * len(CORRECTIONS)
@@ -331,14 +338,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with tcga_luad and tcga_luad_histology")
     parser.add_argument("--out", type=Path, default=Path("docs/results/batch_correction"))
+    parser.add_argument(
+        "--sources", nargs="*", default=SOURCES, help="measure these, and keep the other rows of OUT.json"
+    )
     args = parser.parse_args()
-    start, rows = time.process_time(), []
-    for settings in (luad(args.data), simulated("shared"), simulated("site_shift")):
-        for setting in settings:
-            rows.append(measure(setting))
-            print(json.dumps(rows[-1], ensure_ascii=False), round(time.process_time() - start), flush=True)
-    args.out.with_suffix(".json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    args.out.with_suffix(".md").write_text(page(rows, time.process_time() - start), encoding="utf-8")
+    sources = {"luad": luad(args.data), "shared": simulated("shared"), "site_shift": simulated("site_shift")}
+    path, start = args.out.with_suffix(".json"), time.process_time()
+    for source in args.sources:
+        for setting in sources[source]:
+            row = measure(setting) | {"seconds": time.process_time() - start}
+            start = time.process_time()
+            kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+            rows = sorted(
+                [each for each in kept if each["setting"] != row["setting"]] + [row], key=lambda r: r["setting"]
+            )
+            path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            args.out.with_suffix(".md").write_text(page(rows), encoding="utf-8")
+            print(setting.name, f"{row['seconds']:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

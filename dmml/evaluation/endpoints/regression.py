@@ -76,13 +76,13 @@ class RegressionEndpoint(Endpoint):
 
     def evaluate(self, predictions: pd.DataFrame, context: Context) -> dict[str, MetricEntry]:
         """See `Endpoint`; says why a metric is undefined."""
-        metrics = super().evaluate(predictions, context)
+        entries = super().evaluate(predictions, context)
         patients = self.with_outcome(predictions)
         if not patients.empty:
-            for entry in metrics.values():
+            for entry in entries.values():
                 if entry["value"] is None:
                     entry["reason"] = _why_undefined(*_columns(patients))
-        return metrics
+        return entries
 
     def pooled(self, name: str, folds: Sequence[FoldPredictions]) -> Weighted:
         """Join the folds for errors, and take correlations within folds; see `dmml.evaluation.values.metrics`."""
