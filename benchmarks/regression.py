@@ -162,6 +162,9 @@ def page(rows: list[dict]) -> str:
                 (__doc__ or "").split("\n\n    python")[0],
                 f"{TRAIN} training and {TEST} test patients of one seed per world; {seconds:.0f} s of CPU. Values in parentheses "
                 "are 95 % bootstrap intervals over the test patients. The worlds were not used to develop the task.",
+                "Huber's loss is the default: with outliers it is better in every world, and without them no worse than 0.02 in R². The "
+                "backbone is better than ridge regression on mean features in three of the four worlds with signal, and not "
+                "distinguishable from it in `tissue_only`. The deep part of the networks was not measured here.",
                 "## R² of the test patients",
                 table(list(MODELS)),
                 "## Differences of R², paired by patient",

@@ -1,5 +1,7 @@
 """The task of continuous values: fit, encode, losses, predictions, metric."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 import torch
@@ -111,3 +113,28 @@ def test_an_interval_is_in_the_units_of_the_value():
     [sentence] = conformal.sentences(promise)
     assert sentence == "With a probability of at least 90 %, the tumor purity lies between 11.1 and 48.9 %."
     assert "too few" in conformal.fit(logits[:5], task.encode({"value": 30 + errors[:5]}), None)["reason"]
+
+
+@dataclass
+class PatientAnswer:
+    """What a presentation reads of an answer."""
+
+    headline: Headline
+    value: float
+    prediction: dict[str, float]
+    views: dict[int, dict[str, float]] = field(default_factory=dict)
+
+
+def test_an_answer_is_in_the_units_of_the_value_beside_the_training_patients():
+    presentation = fitted(name="purity", unit="%").presentation()
+    headline = presentation.headline({"predicted_value": 51.6})
+    answer = PatientAnswer(headline, 51.6, {"predicted_value": 51.6}, {10: {"predicted_value": 40.0}})
+    assert presentation.summary(answer, "the 3 training patients of luad") == (
+        "Predicted purity: 51.6 % (mean of the 3 training patients of luad: 30.0 %, standard deviation 21.6 %)"
+    )
+    assert presentation.outlook(answer, "") == "The value is 1.0 standard deviations above the training patients' mean"
+    assert presentation.side({"predicted_value": 20.0}, None) == "below the training patients' mean"
+    assert "1 is 21.6 %" in presentation.tile_unit(headline)
+    plot = presentation.plot(answer)
+    assert plot.description == "Predicted purity: 51.6 %"
+    assert "purity (%)" in plot.inline_svg("p")
