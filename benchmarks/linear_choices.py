@@ -21,7 +21,7 @@ from dmml.experiment.crossval.penalty_choice import InnerFold, fit_regression
 from dmml.functional.survival import concordance_index
 from dmml.linear.ridge import PENALTIES, choose, cox_log_likelihood
 from dmml.tasks import Survival
-from dmml.tasks.regression import RegressionModel
+from dmml.tasks.ridge.ridge_regression import RegressionModel
 
 CODINGS = ("no order", "position", "steps", "position and steps")
 """Codings of stage or grade: a column per level; the level's number; a step at each level but the first; or the last two"""

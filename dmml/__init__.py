@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dmml.callbacks.coordination import GradientCoordination
     from dmml.data.module import MultimodalDataModule
     from dmml.store import FeatureStore, SlideFeatures
-    from dmml.tasks import Classification, Survival
+    from dmml.tasks import Classification, Regression, Survival
     from dmml.training.student import SubspaceStudent
     from dmml.training.teacher import SubspaceTeacher
     from dmml.types import Bag, Batch
@@ -23,6 +23,7 @@ _MODULES = {
     "FeatureStore": "dmml.store",
     "GradientCoordination": "dmml.callbacks.coordination",
     "MultimodalDataModule": "dmml.data.module",
+    "Regression": "dmml.tasks",
     "SlideFeatures": "dmml.store",
     "SubspaceStudent": "dmml.training.student",
     "SubspaceTeacher": "dmml.training.teacher",
@@ -36,6 +37,7 @@ __all__ = [
     "FeatureStore",
     "GradientCoordination",
     "MultimodalDataModule",
+    "Regression",
     "SlideFeatures",
     "SubspaceStudent",
     "SubspaceTeacher",

@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from dmml.backbone.designs import GeneDesigns
 from dmml.linear.block_model import BlockModel
-from dmml.linear.evidence import fit_blocks, fit_with_variances
+from dmml.linear.evidence import fit_blocks, fit_with_variances, with_fitted_noise
 from dmml.linear.gaussian import fit_regression, fit_regression_with_variances
 from dmml.linear.likelihoods import Likelihood
 from dmml.types import SUBSPACES
@@ -128,7 +128,8 @@ def fit_outcome(data: OutcomeData, folds: Iterable[NDArray[np.bool_]]) -> Outcom
     weight = 0.0
     if full_fit.rna_model is not None and full_fit.slide_model is not None:
         rows = data.observed
-        weight = weight_of_composed(data.likelihood, composed_predictor[rows], direct_predictor[rows])
+        likelihood = with_fitted_noise(data.likelihood, full_fit.slide_model)
+        weight = weight_of_composed(likelihood, composed_predictor[rows], direct_predictor[rows])
     from_slide = weight * composed + (1 - weight) * direct
     cross_fitted[0] = np.where(data.has_expression[:, None, None] & bool(data.rna_model_designs), with_rna, from_slide)
     cross_fitted[1] = from_slide

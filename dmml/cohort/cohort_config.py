@@ -30,7 +30,7 @@ class CohortConfig:
         name: Name of the cohort in results; default: the name of the clinical file's folder.
         patient_id: Column of the patient's id.
         slide_id: Column of the slide's id (file stem), if the table has one; None = the table names no slides.
-        outcome: {time, event | censored, unit: days | months | years}, or {label: column}; None for prediction.
+        outcome: {time, event | censored, unit: days | months | years}, {label: column} or {value: column}; None for prediction.
         covariates: Clinical columns kept for comparison, each by name or as {name, levels}; they never enter a network.
         expression: RNA table, or {path, patient_id, suffix, scale, layer, …}; None = no RNA.
         gene_sets: {tumor: path, tme: path}; None = the shipped lists. Two further keys narrow the lists on training

@@ -199,7 +199,7 @@ def _check_sections(
         )
     if not data.get("outcome"):
         raise InputError(
-            f"{data['clinical']}: data.outcome names no column to learn; give {{time, event, unit}} or {{label}}"
+            f"{data['clinical']}: data.outcome names no column to learn; give {{time, event, unit}}, {{label}} or {{value}}"
         )
     if class_name(config["model"]) == "SubspaceStudent":
         if student is not None or data.get("expression"):

@@ -29,7 +29,7 @@ from dmml.data.rna import CohortRna, describe_rna_facts
 from dmml.errors import InputError
 
 LOGGER = logging.getLogger(__name__)
-OUTCOME = ("time", "event", "label")
+OUTCOME = ("time", "event", "label", "value")
 """Names of the outcome columns in a cohort, whatever they are called in the source table."""
 
 
@@ -168,7 +168,7 @@ class MultimodalDataModule(LightningDataModule):
         return {} if self.rna is None else self.rna.programs(self.patients("train"))
 
     def outcome(self, patients: list[str]) -> dict[str, np.ndarray]:
-        """{time, event} or {label} of patients; NaN or None where unknown."""
+        """{time, event}, {label} or {value} of patients; NaN or None where unknown."""
         table = self.cohort.clinical.patients.loc[patients]
         return {name: table[name].to_numpy() for name in OUTCOME if name in table}
 
@@ -177,7 +177,7 @@ class MultimodalDataModule(LightningDataModule):
         outcome = self.outcome(self.patients("train"))
         if not outcome:
             raise InputError(
-                f"{self.config.clinical}: data.outcome names no column to learn; give {{time, event, unit}} or {{label}}"
+                f"{self.config.clinical}: data.outcome names no column to learn; give {{time, event, unit}}, {{label}} or {{value}}"
             )
         return outcome
 

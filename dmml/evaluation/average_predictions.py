@@ -7,17 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from dmml.evaluation.predictions import curve_at, survival_days
+from dmml.evaluation.predictions import PREDICTED_COLUMNS, curve_at, survival_days
 
 SPREAD = "sd_"
 """Start of the names of columns with the standard deviation over the models"""
-_PREDICTED = ("risk", "prob_")
 
 
 def average_predictions(tables: Sequence[pd.DataFrame], days: Sequence[float] = ()) -> pd.DataFrame:
     """Average tables of predictions.
 
-    Risks and probabilities of classes are averaged. Survival is averaged as a probability, on all days for which a model
+    Risks, probabilities of classes and predicted values are averaged. Survival is averaged as a probability, on all days for which a model
     predicts it and up to the last day of the model that ends first: the models of a cross-validation have other
     intervals, and each curve is log-linear between its days.
 
@@ -36,12 +35,12 @@ def average_predictions(tables: Sequence[pd.DataFrame], days: Sequence[float] = 
     tables = [_in_order_of(first, table) for table in tables]
     averaged: dict[str, np.ndarray] = {}
     for name in first:
-        if name.startswith(_PREDICTED):
+        if name.startswith(PREDICTED_COLUMNS):
             averaged[name] = np.stack([table[name].to_numpy(float) for table in tables])
     if days := _common_days(tables, days):
         curves = np.stack([curve_at(table, days) for table in tables])
         averaged |= {f"survival_{day:g}": curves[..., i] for i, day in enumerate(days)}
-    kept = [name for name in first if not name.startswith((*_PREDICTED, "survival_"))]
+    kept = [name for name in first if not name.startswith((*PREDICTED_COLUMNS, "survival_"))]
     means = {name: values.mean(0) for name, values in averaged.items()}
     spreads = {SPREAD + name: values.std(0, ddof=1) for name, values in averaged.items()} if len(tables) > 1 else {}
     return pd.concat([first[kept], pd.DataFrame(means | spreads)], axis=1)

@@ -147,7 +147,9 @@ def _refusal(a: Evaluation, b: Evaluation, of_a: pd.DataFrame, of_b: pd.DataFram
         left, right = of_a[name], of_b[name]
         # Tables may carry times with different rounding; a hundredth of a day does not make an outcome different.
         numeric = pd.api.types.is_numeric_dtype(left) and pd.api.types.is_numeric_dtype(right)
-        differs = ~np.isclose(left, right, rtol=1e-6, atol=0.01) if numeric else (left != right).to_numpy()
+        differs = (
+            ~np.isclose(left, right, rtol=1e-6, atol=0.01 * (name == "time")) if numeric else (left != right).to_numpy()
+        )
         if differs.any():
             return f"they were tested on different outcomes (patient {of_a['patient_id'][differs].iloc[0]})"
     return ""

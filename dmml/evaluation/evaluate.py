@@ -57,7 +57,7 @@ def evaluate(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict[str,
 
     Args:
         predictions: `predictions.csv`: `patient_id`, then either `time` (days), `event`, `risk` and `survival_<days>`,
-            or `label` and `prob_<class>`. Patients without a known outcome are left out.
+            or `label` and `prob_<class>`, or `value` and `predicted_value`. Patients without a known outcome are left out.
         context: `context.json`; every key may be absent. Used here: `horizons`, `end` (days), `censoring` and
             `median_risk` (of the training patients), `oracle_risk` {patient_id: true risk}, `classes`, `ordered`,
             `endpoint`.
@@ -67,7 +67,7 @@ def evaluate(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict[str,
         says why. `tau` is the last day that an inverse-probability weighted metric takes into account; `note` is a caveat.
 
     Raises:
-        InputError: The predictions have neither a risk nor class probabilities, and the context names no endpoint.
+        InputError: The predictions have neither a risk, class probabilities nor values, and the context names no endpoint.
     """
     from dmml.evaluation.endpoints.find import endpoint_of
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dmml.evaluation.report.formatting import percent
+from dmml.evaluation.predictions import PREDICTED_VALUE
+from dmml.evaluation.report.formatting import in_unit, percent
 from dmml.evaluation.statistics.weighted import harrell_pairs, pairs_per_patient
 
 EACH = 2
@@ -17,6 +18,7 @@ CHOICE_SURVIVAL = (
     "patient's comparable pairs in which the one with the earlier event has the higher risk."
 )
 CHOICE_CLASSES = "The patients shown are those classified correctly, and incorrectly, with the highest confidence."
+CHOICE_VALUES = "The patients shown are those with the smallest and the largest error."
 MIN_PAIRS = 5
 """Minimum number of comparable pairs of a patient."""
 
@@ -39,7 +41,8 @@ def choose_examples(rows: Sequence[Mapping[str, Any]], candidates: Sequence[str]
     """Choose up to `EACH` right and `EACH` wrong patients, alternating, as {patient: {verdict, chosen}}.
 
     Survival: by a patient's concordance, the share of the comparable pairs with this patient in which the one who had
-    the event first has the higher risk (a tie counts half). Classes: by the probability of the predicted class.
+    the event first has the higher risk (a tie counts half). Classes: by the probability of the predicted class. Values: by
+    the error, where half of the patients count as right.
 
     Args:
         rows: Rows of `predictions.csv`; outcomes may be unknown.
@@ -57,6 +60,8 @@ def choose_examples(rows: Sequence[Mapping[str, Any]], candidates: Sequence[str]
         and any(str(name).startswith("prob_") for name in eligible)
     ):
         examples, choice = _classes(eligible), CHOICE_CLASSES
+    elif {"value", PREDICTED_VALUE} <= set(eligible):
+        examples, choice = _values(eligible), CHOICE_VALUES
     else:
         examples, choice = [], ""
     if not examples:
@@ -79,6 +84,23 @@ def _survival(table: pd.DataFrame, candidates: set[str]) -> list[Example]:
             verdict = f"{'right' if share > 0.5 else 'wrong'}: {percent(share)} of {n_pairs:.0f} pairs in order"
             examples.append(Example(str(patient), share - 0.5, verdict))
     return examples
+
+
+def _values(table: pd.DataFrame) -> list[Example]:
+    """Every patient with a known value; the agreement is the median error minus the patient's."""
+    numbers = table[["value", PREDICTED_VALUE]].apply(pd.to_numeric, errors="coerce")
+    table, numbers = table[numbers.notna().all(axis=1)], numbers.dropna()
+    error = (numbers["value"] - numbers[PREDICTED_VALUE]).abs()
+    return [
+        Example(
+            str(patient),
+            float(error.median() - size),
+            f"error {in_unit(size)}: predicted {in_unit(predicted)}, measured {in_unit(value)}",
+        )
+        for patient, size, value, predicted in zip(
+            table["patient_id"], error, numbers["value"], numbers[PREDICTED_VALUE], strict=True
+        )
+    ]
 
 
 def _classes(table: pd.DataFrame) -> list[Example]:

@@ -3,7 +3,7 @@
 Where a new column is added:
 
 - what a task predicts: `Task.predictions`. Regressions of a cross-validation use it as well, unless the task's regression
-  has its own `RegressionModel.predictions`, as `dmml/tasks/cox_regression.py` has.
+  has its own `RegressionModel.predictions`, as `dmml/tasks/ridge/cox_regression.py` has.
 - what all models know of a patient, networks and regressions alike: `prediction_row` below.
 - what only networks know, such as numbers of tokens: `CollectPredictions` in `dmml/callbacks/collection.py`.
 
@@ -29,9 +29,21 @@ from dmml.errors import InputError
 
 TEXT_COLUMNS = frozenset({"patient_id", "label"})
 """Columns that hold text even if it looks like numbers; class names may be "2" and "3"."""
-NUMERIC_COLUMNS = ("time", "event", "risk", "prob_", "survival_", "n_tokens_", "has_expression")
+PREDICTED_VALUE = "predicted_value"
+"""Column of the predicted value of a regression, in its units"""
+NUMERIC_COLUMNS = (
+    "time",
+    "event",
+    "value",
+    "risk",
+    "prob_",
+    PREDICTED_VALUE,
+    "survival_",
+    "n_tokens_",
+    "has_expression",
+)
 """Columns that hold numbers, by their whole name or its start; text in them counts as unknown."""
-PREDICTED_COLUMNS = ("risk", "prob_")
+PREDICTED_COLUMNS = ("risk", "prob_", PREDICTED_VALUE)
 """Columns, by their whole name or its start, that need a number for every patient."""
 _NUMBER_WORDS = {"": math.nan, "True": 1.0, "False": 0.0}
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from dmml.evaluation.evaluation_result import Evaluation
-from dmml.evaluation.predictions import curve_at, known_labels, survival_days
+from dmml.evaluation.predictions import PREDICTED_VALUE, curve_at, known_labels, survival_days
 from dmml.evaluation.report.formatting import horizon_name, percent
 from dmml.evaluation.statistics.calibration import Calibration
 
@@ -31,6 +31,10 @@ CHANGED = (
     "f1_macro",
     "kappa_quadratic",
     "ece",
+    "r2",
+    "mae",
+    "mean_error",
+    "calibration_slope",
 )
 """Metrics that recalibration may change; it does not change the order of patients by risk."""
 
@@ -39,8 +43,8 @@ def recalibrate(evaluation: Evaluation, share: float, seed: int = 0) -> tuple[di
     """Recalibrate on `share` of the patients with a known outcome, and evaluate the others before and after.
 
     Survival: H'(t) = e^a H(t)^b of the cumulative hazard H = −log S, by the likelihood of the share's follow-up.
-    Classes: log p' = c_k + b log p_k up to a constant, by the share's cross-entropy. A weak penalty pulls both towards
-    a, c = 0 and b = 1.
+    Classes: log p' = c_k + b log p_k up to a constant, by the share's cross-entropy. Values: p' = a + b p, by least
+    squares. A weak penalty pulls all of them towards a, c = 0 and b = 1.
 
     Args:
         evaluation: The evaluation of the whole cohort.
@@ -52,19 +56,22 @@ def recalibrate(evaluation: Evaluation, share: float, seed: int = 0) -> tuple[di
         None if there were too few patients to recalibrate on, and `reason` says so.
     """
     patients, survival = evaluation.with_outcome, evaluation.risk_groups is not None
+    values = PREDICTED_VALUE in patients
     content: dict[str, Any]
-    if len(patients) and not survival and not evaluation.classes:
-        reason = "only survival and class probabilities can be recalibrated"
+    if len(patients) and not survival and not values and not evaluation.classes:
+        reason = "only survival, class probabilities and predicted values can be recalibrated"
         content = {"share": share, "seed": seed, "n_used": 0, "n": 0, "reason": reason}
         return content | {"words": [f"Not recalibrated: {reason}."]}, None
     column = "event" if survival else "label"
-    strata = patients[column].to_numpy(float if survival else object) if len(patients) else np.zeros(0)
+    strata = np.zeros(len(patients))
+    if len(patients) and not values:
+        strata = patients[column].to_numpy(float if survival else object)
     is_used = draw_share(strata, share, seed)
     used, others = patients[is_used], patients[~is_used].reset_index(drop=True)
     content = {"share": share, "seed": seed, "n_used": len(used), "n": len(others)}
     rarest = int((strata[is_used] > 0).sum()) if survival else _size_of_rarest(strata[is_used])
     if rarest < MIN_EVENTS:
-        counted = "events" if survival else "patients of the rarest class"
+        counted = "events" if survival else "patients" if values else "patients of the rarest class"
         content["reason"] = f"{rarest} {counted} among the {len(used)} patients of the share, of {MIN_EVENTS} needed"
         return content | {"words": [f"Not recalibrated: {content['reason']}."]}, None
     if survival:
@@ -73,6 +80,11 @@ def recalibrate(evaluation: Evaluation, share: float, seed: int = 0) -> tuple[di
         content["method"] = "H'(t) = exp(intercept) * H(t) ** slope of the cumulative hazard"
         content["coefficients"] = {"intercept": a, "slope": b}
         recalibrated = _apply_survival(others, a, b)
+    elif values:
+        a, b = fit_values(used["value"].to_numpy(float), used[PREDICTED_VALUE].to_numpy(float))
+        content["method"] = "intercept + slope * predicted value"
+        content["coefficients"] = {"intercept": a, "slope": b}
+        recalibrated = others.assign(**{PREDICTED_VALUE: a + b * others[PREDICTED_VALUE]})
     else:
         classes = evaluation.classes
         offsets, b = fit_classes(*known_labels(used, classes))
@@ -148,6 +160,21 @@ def fit_classes(label: NDArray[np.int64], probability: NDArray[np.float64]) -> t
     return [float(value) for value in offsets], float(np.exp(log_b))
 
 
+def fit_values(value: NDArray, predicted: NDArray) -> tuple[float, float]:
+    """(a, b) of p' = a + b p that minimise the squared error with the penalty, in standard deviations of the values.
+
+    Args:
+        value: (n,) measured values.
+        predicted: (n,) predicted values.
+    """
+    sd, centre = float(value.std()) or 1.0, float(predicted.mean())
+    x = np.column_stack([np.ones(len(value)), (predicted - centre) / sd])
+    prior = 2 * PENALTY * np.eye(2)  # minimises half the squared error + PENALTY · (offset² + change²)
+    offset, change = np.linalg.solve(x.T @ x + prior, x.T @ ((value - predicted) / sd))
+    slope = 1 + change
+    return float(centre + offset * sd - slope * centre), float(slope)
+
+
 def _apply_survival(table: pd.DataFrame, a: float, b: float) -> pd.DataFrame:
     """Recalibrate the curves; the risk, which orders the patients, stays unchanged."""
     columns = [name for name in table if name.startswith("survival_")]
@@ -198,12 +225,12 @@ def _words(content: dict[str, Any], n: int) -> list[str]:
                 f"At {horizon_name(float(day))}, {percent(before['observed'])} were event-free; "
                 f"{percent(before['predicted'])} were predicted before and {percent(after['predicted'])} after recalibration."
             )
-    name = "ibs" if "ibs" in content["metrics"] else "ece"
+    names = {"ibs": "integrated Brier score", "mae": "mean absolute error", "ece": "expected calibration error"}
+    name = next((name for name in names if name in content["metrics"]), "ece")
     entries = content["metrics"].get(name)
     if entries and None not in (entries["before"]["value"], entries["after"]["value"]):
-        label = "integrated Brier score" if name == "ibs" else "expected calibration error"
         sentences.append(
-            f"The {label} goes from {entries['before']['value']:.3f} to {entries['after']['value']:.3f} (lower is better)."
+            f"The {names[name]} goes from {entries['before']['value']:.3f} to {entries['after']['value']:.3f} (lower is better)."
         )
     return sentences
 

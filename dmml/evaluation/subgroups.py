@@ -37,7 +37,8 @@ def by_subgroup(predictions: pd.DataFrame, context: Mapping[str, Any], groups: p
     Returns:
         One dictionary per group: {column, level, metric} and the metric's entry of `metrics.json`; `level` is the group's
         value of the column. `gap` is the difference between the group and the other groups of its column, see
-        `_gap`; of two groups, only the first has one, because that of the second is the same.
+        `_gap`; of two groups, only the first has one, because that of the second is the same. `second` is the metric
+        that the endpoint names as `group_metric`, such as the mean error.
     """
     endpoint = endpoint_of(context, predictions.columns)
     ids = predictions["patient_id"].astype(str)
@@ -50,7 +51,10 @@ def by_subgroup(predictions: pd.DataFrame, context: Mapping[str, Any], groups: p
         for index, name in enumerate(sorted(names)):
             is_member = group_of == name
             row = {"column": str(column), "level": name, "metric": endpoint.primary}
-            row |= _primary_metric(predictions[is_member], context, endpoint)
+            metrics = _metrics(predictions[is_member], context, endpoint)
+            row |= metrics[endpoint.primary]
+            if endpoint.group_metric:
+                row["second"] = {"metric": endpoint.group_metric, **metrics[endpoint.group_metric]}
             if len(names) > 2 or index == 0:
                 is_other = pd.notna(group_of) & ~is_member
                 row["gap"] = _gap(predictions[is_member], predictions[is_other], context, endpoint)
@@ -95,11 +99,15 @@ def _why_no_gap(inside: pd.DataFrame, outside: pd.DataFrame, context: Mapping[st
     return ""
 
 
-def _primary_metric(members: pd.DataFrame, context: Mapping[str, Any], endpoint: Endpoint) -> MetricEntry:
+def _metrics(members: pd.DataFrame, context: Mapping[str, Any], endpoint: Endpoint) -> dict[str, MetricEntry]:
+    """The primary metric of a group and, if the endpoint names one, its `group_metric`."""
+    names = [endpoint.primary, *([endpoint.group_metric] if endpoint.group_metric else [])]
     n = len(endpoint.with_outcome(members))
     if n < MIN_PATIENTS:
-        return undefined(f"{n} patients with a known outcome; at least {MIN_PATIENTS} are needed", n, None)
-    return endpoint.evaluate(members.reset_index(drop=True), context)[endpoint.primary]
+        reason = f"{n} patients with a known outcome; at least {MIN_PATIENTS} are needed"
+        return {name: undefined(reason, n, None) for name in names}
+    metrics = endpoint.evaluate(members.reset_index(drop=True), context)
+    return {name: metrics[name] for name in names}
 
 
 def _group_names(column: pd.Series) -> pd.Series:

@@ -27,6 +27,7 @@ SHORT_NAMES = {
     "PaperFusion": "dmml.nn.paper.fusion",
     "ProgramTokenEncoder": "dmml.nn.paper.expression",
     "PrototypeAggregator": "dmml.nn.paper.aggregator",
+    "Regression": "dmml.tasks",
     "ReleasedExpressionEncoder": "dmml.nn.released_code.expression",
     "ReleasedFusion": "dmml.nn.released_code.fusion",
     "SubspaceStudent": "dmml.training.student",

@@ -6,7 +6,8 @@ Laplace's approximation of the evidence,
     log p(y | v) ≈ l(f̂) − ½ Σ_b ‖β̂_b‖² / v_b − ½ log det(I + V^½ H V^½),
 
 where H is the observed information of the weights at the mode, plus a weak normal prior on each log v_b. A block that
-adds nothing to the others is switched off by a small variance, and no validation patients are needed.
+adds nothing to the others is switched off by a small variance, and no validation patients are needed. The variance of the
+residuals of a `NormalLikelihood`, log s, is chosen in the same way.
 
 Source: MacKay 1992 (evidence); Tierney & Kadane 1986 (Laplace's approximation).
 """
@@ -21,16 +22,18 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.optimize import minimize
 
 from dmml.linear.block_model import BlockModel, concatenate
-from dmml.linear.likelihoods import Likelihood
+from dmml.linear.likelihoods import Likelihood, NormalLikelihood
 
 PRIOR_MEAN, PRIOR_SD = -1.5, 2.0
 """Normal prior on each log variance, for blocks whose rows have a mean squared norm of 1"""
+NOISE = "noise"
+"""Name of log s among the log variances of a model"""
 START = -1.0
-"""Initial log variance of every block in the search"""
+"""Initial log variance of every block, and of the residuals, in the search"""
 EVALUATIONS = 60
-"""Maximum number of evaluations of the evidence per block"""
-FEW_BLOCKS = 3
-"""Up to this many blocks, the search uses the Nelder-Mead simplex, and Powell's method beyond"""
+"""Maximum number of evaluations of the evidence per variance"""
+FEW_VARIANCES = 3
+"""Up to this many variances, the search uses the Nelder-Mead simplex, and Powell's method beyond"""
 _INTERCEPT_VARIANCE = 100.0
 _STEPS, _TOLERANCE = 50, 1e-8
 
@@ -46,20 +49,20 @@ def fit_blocks(likelihood: Likelihood, blocks: Mapping[str, NDArray]) -> BlockMo
         The model at the best variances.
     """
     search = _Search(likelihood, blocks)
-    n_blocks = len(blocks)
+    n_free = len(search.names)
 
     def objective(log_variance: NDArray) -> float:
         prior = 0.5 * (((log_variance - PRIOR_MEAN) / PRIOR_SD) ** 2).sum()
         return prior - search.log_evidence(log_variance)
 
-    limit = {"maxfev": EVALUATIONS * n_blocks}
-    if n_blocks <= FEW_BLOCKS:
+    limit = {"maxfev": EVALUATIONS * n_free}
+    if n_free <= FEW_VARIANCES:
         options = limit | {"xatol": 0.02, "fatol": 1e-3}
-        optimum = minimize(objective, np.full(n_blocks, START), method="Nelder-Mead", options=options)
+        optimum = minimize(objective, np.full(n_free, START), method="Nelder-Mead", options=options)
     else:
         options = limit | {"xtol": 0.02, "ftol": 1e-5}
-        bounds = [(-14.0, 8.0)] * n_blocks
-        optimum = minimize(objective, np.full(n_blocks, START), method="Powell", bounds=bounds, options=options)
+        bounds = [(-14.0, 8.0)] * n_free
+        optimum = minimize(objective, np.full(n_free, START), method="Powell", bounds=bounds, options=options)
     return search.model(optimum.x)
 
 
@@ -71,9 +74,17 @@ def fit_with_variances(
     Args:
         likelihood: Likelihood of n patients.
         blocks: {name: (n, p_b)}.
-        log_variance: {name: log v_b}.
+        log_variance: {name: log v_b}, and log s under "noise" for a `NormalLikelihood`.
     """
-    return _Search(likelihood, blocks).model(np.array([log_variance[name] for name in blocks]))
+    search = _Search(likelihood, blocks)
+    return search.model(np.array([log_variance[name] for name in search.names]))
+
+
+def with_fitted_noise(likelihood: Likelihood, model: BlockModel) -> Likelihood:
+    """Return a `NormalLikelihood` with the variance of the residuals that a model was fitted with; others unchanged."""
+    if isinstance(likelihood, NormalLikelihood):
+        return likelihood.with_noise(float(np.exp(model.log_variance[NOISE])))
+    return likelihood
 
 
 def log_evidence(likelihood: Likelihood, blocks: Mapping[str, NDArray], log_variance: Mapping[str, float]) -> float:
@@ -82,25 +93,31 @@ def log_evidence(likelihood: Likelihood, blocks: Mapping[str, NDArray], log_vari
     Args:
         likelihood: Likelihood of n patients.
         blocks: {name: (n, p_b)}.
-        log_variance: {name: log v_b}.
+        log_variance: {name: log v_b}, and log s under "noise" for a `NormalLikelihood`.
     """
-    return float(_Search(likelihood, blocks).log_evidence(np.array([log_variance[name] for name in blocks])))
+    search = _Search(likelihood, blocks)
+    return float(search.log_evidence(np.array([log_variance[name] for name in search.names])))
 
 
 class _Search:
     """Posterior mode and evidence for successive choices of variances; each starts from the previous mode."""
 
     def __init__(self, likelihood: Likelihood, blocks: Mapping[str, NDArray]):
-        self.likelihood, self.names = likelihood, list(blocks)
+        self.likelihood, self.blocks, self.names = likelihood, list(blocks), list(blocks)
+        if isinstance(likelihood, NormalLikelihood):
+            self.names = [*blocks, NOISE]
         x, self.block_of_column = concatenate(blocks)
         if likelihood.has_intercept:
             x = np.column_stack([x, np.ones(len(x))])
         self.x = x
         self.weights = np.zeros((x.shape[1], likelihood.n_outputs))
 
-    def _sd(self, log_variance: NDArray) -> NDArray:
-        """Return the (p,) prior standard deviation of each column's weights."""
-        variance = np.exp(np.clip(log_variance, -30, 30))[self.block_of_column]
+    def _set_variances(self, log_variance: NDArray) -> NDArray:
+        """Set the variance of the residuals; return the (p,) prior standard deviation of each column's weights."""
+        values = np.exp(np.clip(log_variance, -30, 30))
+        variance = values[self.block_of_column]
+        if isinstance(self.likelihood, NormalLikelihood):
+            self.likelihood = self.likelihood.with_noise(float(values[-1]))
         if self.likelihood.has_intercept:
             variance = np.append(variance, _INTERCEPT_VARIANCE)
         return np.sqrt(variance)
@@ -153,16 +170,16 @@ class _Search:
         return np.diag(factor[0]), value
 
     def log_evidence(self, log_variance: NDArray) -> float:
-        """Return Laplace's approximation of the log evidence at (n_blocks,) log variances."""
-        diagonal, value = self._mode(self._sd(log_variance))
+        """Return Laplace's approximation of the log evidence at the log variances of `names`."""
+        diagonal, value = self._mode(self._set_variances(log_variance))
         return value - np.log(diagonal).sum()
 
     def model(self, log_variance: NDArray) -> BlockModel:
-        """Return the model fitted with the given (n_blocks,) log variances."""
-        self._mode(self._sd(log_variance))
+        """Return the model fitted with the given log variances of `names`."""
+        self._mode(self._set_variances(log_variance))
         weights = {
             name: self.weights[: len(self.block_of_column)][self.block_of_column == b]
-            for b, name in enumerate(self.names)
+            for b, name in enumerate(self.blocks)
         }
         intercept = self.weights[-1] if self.likelihood.has_intercept else np.zeros(self.likelihood.n_outputs)
         return BlockModel(weights, intercept.copy(), dict(zip(self.names, map(float, log_variance), strict=True)))

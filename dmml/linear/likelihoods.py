@@ -121,23 +121,61 @@ class NormalLikelihood:
     """Log-likelihood of numbers that are normally distributed around the predictor, up to a constant.
 
     Args:
-        value: (n,) outcomes, in units of the residual standard deviation.
+        value: (n,) outcomes, standardised.
+        noise: Variance of the residuals. `dmml.linear.evidence.fit_blocks` chooses it together with the variances of
+            the blocks.
     """
 
     n_outputs = 1
     has_intercept = True
 
-    def __init__(self, value: ArrayLike):
-        self.outcome = np.asarray(value, np.float64)
+    def __init__(self, value: ArrayLike, noise: float = 1.0):
+        self.outcome, self.noise = np.asarray(value, np.float64), noise
 
     def value(self, predictor: NDArray) -> float:
         """See `Likelihood`."""
-        return float(-0.5 * ((self.outcome - predictor[:, 0]) ** 2).sum())
+        return float(-self._loss(self._residual(predictor)).sum() - len(self.outcome) * np.log(self.noise) / 2)
 
     def derivatives(self, x: NDArray, predictor: NDArray) -> tuple[NDArray, NDArray]:
         """See `Likelihood`."""
-        return x.T @ (self.outcome - predictor[:, 0]), x.T @ x
+        slope, curvature = self._derivatives(self._residual(predictor))
+        return x.T @ slope / np.sqrt(self.noise), (x.T * curvature) @ x / self.noise
 
     def subset(self, rows: Sequence[int] | NDArray) -> NormalLikelihood:
         """See `Likelihood`."""
-        return NormalLikelihood(self.outcome[rows])
+        return type(self)(self.outcome[rows], self.noise)
+
+    def with_noise(self, noise: float) -> NormalLikelihood:
+        """Return the likelihood of the same patients with another variance of the residuals."""
+        return type(self)(self.outcome, noise)
+
+    def _residual(self, predictor: NDArray) -> NDArray[np.float64]:
+        return (self.outcome - predictor[:, 0]) / np.sqrt(self.noise)
+
+    def _loss(self, residual: NDArray) -> NDArray[np.float64]:
+        return residual**2 / 2
+
+    def _derivatives(self, residual: NDArray) -> tuple[NDArray, NDArray]:
+        """Return the first and the second derivative of the loss of each patient."""
+        return residual, np.ones_like(residual)
+
+
+HUBER_THRESHOLD = 1.345
+"""Residual, in standard deviations, beyond which Huber's loss is linear: 95 % efficiency for normal residuals (Huber 1964)"""
+
+
+class HuberLikelihood(NormalLikelihood):
+    """Log-likelihood whose negative is Huber's loss of the residuals, so that a few outliers count little; up to a constant.
+
+    Its density is normal in the middle and exponential in the tails. `noise` is the variance of the normal middle.
+
+    Source: Huber 1964.
+    """
+
+    def _loss(self, residual: NDArray) -> NDArray[np.float64]:
+        size = np.abs(residual)
+        return np.where(size <= HUBER_THRESHOLD, size**2 / 2, HUBER_THRESHOLD * (size - HUBER_THRESHOLD / 2))
+
+    def _derivatives(self, residual: NDArray) -> tuple[NDArray, NDArray]:
+        is_inside = np.abs(residual) <= HUBER_THRESHOLD
+        return np.clip(residual, -HUBER_THRESHOLD, HUBER_THRESHOLD), is_inside.astype(float)

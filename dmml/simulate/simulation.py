@@ -17,7 +17,7 @@ from dmml.simulate.expression import draw_counts, gene_model, star_counts, tpm
 from dmml.simulate.output_folder import finish_simulation, start_simulation
 from dmml.simulate.settings import SimulationSettings
 from dmml.simulate.slides.label_image import write_label_key, write_labels
-from dmml.simulate.truth import FACTOR_NAMES, Patient, draw_patients
+from dmml.simulate.truth import FACTOR_NAMES, Patient, draw_patients, molecular_score
 from dmml.simulate.workers import Workers
 from dmml.simulate.world_patients import WorldPatient, draw_world, oracles
 
@@ -82,6 +82,7 @@ def _write_tables(folder: Path, patients: list[Patient], settings: SimulationSet
                 "age": patient.age,
                 "sex": patient.sex,
                 "stage": patient.stage,
+                "molecular_score": molecular_score(patient),
             }
             for patient in patients
             for slide in patient.slides

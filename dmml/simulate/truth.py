@@ -50,6 +50,9 @@ FOLLOW_UP_DAYS = (500.0, 4000.0)
 FIRST_DAY = 30
 """First possible day of death or last contact: patients who die earlier do not enter a cohort."""
 
+SCORE_MEAN, SCORE_PER_RISK, SCORE_NOISE = 50.0, 6.0, 5.0
+"""Mean of the molecular score, its change per unit of the log-hazard, and the standard deviation of its noise"""
+
 SITES = {
     "development": ("Aspen", "Birch", "Cedar", "Dogwood", "Elm", "Fir"),
     "held_out": ("Hazel", "Juniper", "Larch"),
@@ -167,6 +170,15 @@ def draw_stage(risk: float, rng: np.random.Generator) -> str:
     spread = np.sqrt(HAZARD @ CORRELATION @ HAZARD)
     score = 0.45 * risk / spread + 0.9 * rng.standard_normal()
     return ("I", "II", "III", "IV")[int(np.searchsorted((-0.1, 0.6, 1.3), score))]
+
+
+def molecular_score(patient: Patient) -> float:
+    """Draw a patient's molecular score, a continuous value that rises with the log-hazard; to two digits.
+
+    Its noise has a generator of its own, so that it changes nothing else of the patient.
+    """
+    noise = SCORE_NOISE * patient.generator("score").standard_normal()
+    return round(SCORE_MEAN + SCORE_PER_RISK * patient.risk + float(noise), 2)
 
 
 def visible_factors(patient: Patient, slide: int, visibility: float) -> np.ndarray:

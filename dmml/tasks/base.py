@@ -15,7 +15,7 @@ from dmml.functional.combination import highest_confidence, weighted_by_confiden
 from dmml.linear.likelihoods import Likelihood
 from dmml.tasks.conformal import Conformal
 from dmml.tasks.presentation import Presentation
-from dmml.tasks.regression import Regression
+from dmml.tasks.ridge.ridge_regression import RidgeRegression
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COMBINATIONS = ("mean", "confidence", "max_confidence")
 OutcomeColumns = Mapping[str, Sequence[Any] | NDArray[Any]]
-"""{time, event} or {label} of patients, as columns of the cohort; NaN or None where unknown"""
+"""{time, event}, {label} or {value} of patients, as columns of the cohort; NaN or None where unknown"""
 SLOPE_SD, BIAS_SD = 0.5, 10.0
 """Standard deviations of a calibration's normal priors: of the slope, with mean 1, and of the biases, with mean 0."""
 
@@ -39,8 +39,8 @@ class Task:
     - `divergence` for students with a teacher,
     - `linear_likelihood` and `calibrate` for the backbone and for the regressions of a cross-validation.
 
-    The defaults of all other methods serve any task. Predictions whose columns are neither `risk` nor `prob_<class>` also
-    need an `endpoint`. docs/extending.md shows a whole task.
+    The defaults of all other methods serve any task. Predictions whose columns are neither `risk` nor `prob_<class>` nor
+    `predicted_value` also need an `endpoint`. docs/extending.md shows a whole task.
 
     Args:
         combination: How magnifications are combined. "mean" averages class probabilities or survival curves, computed
@@ -54,7 +54,7 @@ class Task:
         n_outputs: Number of outputs C.
         outcome: Names of the outcome columns that the task needs, as in the cohort.
         endpoint: How `dmml.evaluation` evaluates predictions whose columns are neither those of survival (`risk`) nor
-            those of classes (`prob_<class>`); None for predictions with such columns.
+            of classes (`prob_<class>`) nor of values (`predicted_value`); None for predictions with such columns.
         fit_warning: What users should know of the outcomes that `fit` has seen, in one line; empty if nothing.
     """
 
@@ -187,7 +187,7 @@ class Task:
             "in the model section"
         )
 
-    def regression(self) -> Regression:
+    def regression(self) -> RidgeRegression:
         """Return the ridge regression that cross-validations fit to RNA (`rna_linear`) and covariates (`clinical`).
 
         Raises:
@@ -198,7 +198,7 @@ class Task:
                 f"the task {type(self).__name__} has no linear_likelihood, which rna_linear, clinical and <name>+clinical need; "
                 "define it, or name other models with --models"
             )
-        return Regression(self)
+        return RidgeRegression(self)
 
     def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
         """Fit the map from a linear predictor to logits: logits = bias + predictor @ spread.

@@ -19,7 +19,7 @@ from dmml.linear.likelihoods import Likelihood, MultinomialLikelihood
 from dmml.tasks.base import OutcomeColumns, Task, calibrated
 from dmml.tasks.classification_presentation import ClassificationPresentation
 from dmml.tasks.conformal import ClassSets
-from dmml.tasks.logistic_regression import LogisticRegression
+from dmml.tasks.ridge.logistic_regression import LogisticRegression
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection

@@ -1,7 +1,7 @@
 """What a task promises of single patients, calibrated on patients of the inner validation.
 
-Classes come as sets that hold the true class, and survival as lower bounds of the time to the event, each with a stated
-probability (`dmml.evaluation.limits`). A task of a user's own promises nothing unless it returns a `Conformal`.
+Classes come as sets that hold the true class, values as intervals that hold the true value, and survival as lower bounds
+of the time to the event, each with a stated probability (`dmml.evaluation.limits`). A task of a user's own promises nothing unless it returns a `Conformal`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from torch import Tensor
 
 from dmml.evaluation.limits.prediction_sets import fit_sets, prediction_set
 from dmml.evaluation.limits.survival_bounds import as_curve, bounds, fit_bounds, last_day
-from dmml.evaluation.report.formatting import joined, percent
+from dmml.evaluation.limits.value_intervals import fit_intervals, value_interval
+from dmml.evaluation.report.formatting import in_unit, joined, percent
 from dmml.functional.survival import survival_at, survival_curve
 
 if TYPE_CHECKING:
     from dmml.tasks.classification import Classification
+    from dmml.tasks.regression import Regression
     from dmml.tasks.survival import Survival
 
 DAYS_PER_MONTH, DAYS_PER_YEAR = 30.4375, 365.25
@@ -85,6 +87,38 @@ class ClassSets(Conformal):
             return [f"With a probability of at least {level}, no class can be ruled out."]
         one_of = f"one of {joined(classes)}" if len(classes) > 1 else classes[0]
         return [f"With a probability of at least {level}, the class is {one_of}."]
+
+
+class ValueIntervals(Conformal):
+    """Intervals of a value.
+
+    Args:
+        task: The task, fitted.
+    """
+
+    def __init__(self, task: Regression):
+        self.task = task
+
+    def fit(self, logits: Tensor, target: Mapping[str, Tensor], censoring: Mapping[str, Any] | None) -> dict[str, Any]:
+        """See `fit_intervals`."""
+        return fit_intervals(self._value(logits), target["value"].double().numpy())
+
+    def promise(
+        self, calibration: Mapping[str, Any], logits: Tensor, censoring: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """Return `low` and `high` of the patient's interval, in the units of the value, and its `level`."""
+        low, high = value_interval(calibration, float(self._value(logits)[0]))
+        return {"level": calibration["level"], "low": low, "high": high, "unit": self.task.unit}
+
+    def sentences(self, promise: Mapping[str, Any]) -> list[str]:
+        """State the interval."""
+        low, high = in_unit(promise["low"]), in_unit(promise["high"], self.task.unit)
+        level = percent(promise["level"])
+        return [f"With a probability of at least {level}, the {self.task.name} lies between {low} and {high}."]
+
+    def _value(self, logits: Tensor) -> NDArray[np.float64]:
+        [value] = self.task.predictions(logits).values()
+        return value.numpy()
 
 
 class SurvivalBounds(Conformal):

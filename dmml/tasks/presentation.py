@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
-from dmml.evaluation.report.formatting import number, percent
+from dmml.evaluation.report.formatting import in_unit, number, percent
 
 if TYPE_CHECKING:
     from dmml.evaluation.plots.plot import Plot
@@ -29,6 +29,7 @@ class Headline:
         is_probability: Whether it is written as a percentage.
         day: Day of a chance of survival; None for other tasks.
         label: Name of a class; None for other tasks.
+        unit: Unit of a measured value; None for other tasks.
     """
 
     column: str
@@ -36,9 +37,12 @@ class Headline:
     is_probability: bool = False
     day: float | None = None
     label: str | None = None
+    unit: str | None = None
 
     def text(self, value: float) -> str:
         """Format a value of the column."""
+        if self.unit is not None:
+            return in_unit(value, self.unit)
         return percent(value) if self.is_probability else number(value, 3)
 
 

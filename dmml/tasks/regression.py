@@ -1,158 +1,173 @@
-"""Ridge regression of an endpoint on columns of numbers, as cross-validations fit it to RNA and to covariates.
-
-`Task.regression` returns it. The base class serves every task that defines `linear_likelihood` and `calibrate`; survival
-and classes have forms of their own.
-"""
+"""Regression of a continuous value, such as a molecular score, tumor purity or an age."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+from torch import Tensor
 
-from dmml.linear.likelihood_ridge import fit_likelihood_ridge
-from dmml.linear.ridge import rotate
+from dmml.errors import InputError
+from dmml.evaluation.predictions import PREDICTED_VALUE
+from dmml.linear.likelihoods import HUBER_THRESHOLD, HuberLikelihood, NormalLikelihood
+from dmml.tasks.base import OutcomeColumns, Task, calibrated
+from dmml.tasks.conformal import ValueIntervals
+from dmml.tasks.regression_presentation import RegressionPresentation
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from torchmetrics import MetricCollection
 
-    from dmml.linear.likelihoods import Likelihood
-    from dmml.tasks.base import Task
-
-JOIN_PRECISION = 7.0
-"""Precision (in units of log-likelihood) of the normal prior of the two weights of a join. The prior dominates with a
-few dozen patients, and matters less the more patients there are"""
-Outcome = Mapping[str, NDArray]
-"""{column of the outcome: (n,) values} of patients with a known outcome, as `Task.encode` gives them"""
+LOSSES = ("huber", "squared")
+MIN_PATIENTS = 3
+"""Minimum number of training patients with a known value"""
 
 
-@dataclass(frozen=True)
-class RegressionModel:
-    """A fitted regression.
+class Regression(Task):
+    """Regression of a continuous value.
 
-    Attributes:
-        task: The task, fitted on the same patients.
-        weight: (p, q).
-        intercept: (q,).
-        penalty: Penalty as a multiple of the total variance of the columns.
-    """
-
-    task: Task
-    weight: NDArray[np.float64]
-    intercept: NDArray[np.float64]
-    penalty: float
-
-    def score(self, x: ArrayLike) -> NDArray[np.float64]:
-        """Map inputs to the linear predictor. (n, p) → (n, q)."""
-        return np.asarray(x, np.float64) @ self.weight + self.intercept
-
-    def predictions(self, x: ArrayLike) -> dict[str, NDArray[np.float64]]:
-        """Return the columns of `predictions.csv` that a network with the same task has. (n, p) → {column: (n,)}."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class CalibratedModel(RegressionModel):
-    """A regression whose linear predictor is mapped to the logits of the task.
-
-    Attributes:
-        bias: (C,).
-        spread: (q, C); logits = bias + score @ spread.
-    """
-
-    bias: NDArray[np.float64]
-    spread: NDArray[np.float64]
-
-    def predictions(self, x: ArrayLike) -> dict[str, NDArray[np.float64]]:
-        """See `RegressionModel`."""
-        logits = torch.as_tensor(self.bias + self.score(x) @ self.spread)
-        return {name: column.numpy() for name, column in self.task.predictions(logits).items()}
-
-
-class Regression:
-    """Ridge regression by the task's `linear_likelihood`, mapped to logits by its `calibrate`.
+    A network predicts the value in standard deviations from the mean of the training patients. Predictions are in the
+    units of the value.
 
     Args:
-        task: The task. `predictions` of the models need a fitted one.
+        loss: "huber", which is linear beyond 1.345 standard deviations, so that a few outliers count little, or
+            "squared". The likelihood by which a backbone is fitted is that of the same loss.
+        name: Name of the value in answers, such as "tumor purity".
+        unit: Unit of the value, written after numbers, such as "%".
+        mean: Mean of the training patients' values. With None, it is fitted.
+        sd: Standard deviation of the training patients' values. With None, it is fitted.
+        combination: See `Task`.
     """
 
-    def __init__(self, task: Task):
-        self.task = task
+    kind = "regression"
+    n_outputs = 1
+    outcome = ("value",)
 
-    def check_learnable(self, outcome: Outcome, where: str) -> None:
-        """Refuse patients from whose outcomes nothing can be learned.
+    def __init__(
+        self,
+        loss: str = "huber",
+        name: str = "value",
+        unit: str = "",
+        mean: float | None = None,
+        sd: float | None = None,
+        combination: str = "mean",
+    ):
+        super().__init__(combination)
+        if loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
+        if sd is not None and not sd > 0:
+            raise ValueError(f"sd must be above 0; got {sd}")
+        self.loss_name, self.name, self.unit = loss, name, unit
+        self.mean = None if mean is None else float(mean)
+        self.sd = None if sd is None else float(sd)
 
-        Args:
-            outcome: Outcomes of the training patients.
-            where: Name of the fold in messages.
+    def scale(self) -> tuple[float, float]:
+        """Return mean and standard deviation of the training patients' values, which are given or fitted."""
+        if self.mean is None or self.sd is None:
+            raise RuntimeError("Regression has no mean and sd yet: give them, or call fit() with the training values")
+        return self.mean, self.sd
+
+    def fit(self, outcome: OutcomeColumns) -> None:
+        """Set mean and standard deviation from the values of the training patients, unless they were given."""
+        if self.mean is not None and self.sd is not None:
+            return
+        values = np.asarray(outcome["value"], float)
+        values = values[~np.isnan(values)]
+        if len(values) < MIN_PATIENTS:
+            raise InputError(
+                f"{len(values)} of {len(np.asarray(outcome['value']))} training patients have a known value; at least "
+                f"{MIN_PATIENTS} are needed, so check the column that data.outcome names as value"
+            )
+        # A spread below the precision of float32 cannot be learned either.
+        if np.ptp(values) <= 1e-6 * np.abs(values).max():
+            raise InputError(
+                f"all {len(values)} training patients with a known value have {values[0]:g}, so nothing can be learned; check "
+                "the column that data.outcome names as value"
+            )
+        self.mean = float(values.mean()) if self.mean is None else self.mean
+        self.sd = float(values.std()) if self.sd is None else self.sd
+
+    def init_args(self) -> dict[str, Any]:
+        """See `Task`."""
+        names = ("name", "unit", "mean", "sd", "combination")
+        return {"loss": self.loss_name} | {name: getattr(self, name) for name in names}
+
+    def encode(self, outcome: OutcomeColumns) -> dict[str, Tensor]:
+        """Convert values to `value` (float32, in their units) and `observed`.
 
         Raises:
-            InputError: For example, none of them has the event, or all are of one class.
+            InputError: A value is not a number.
         """
+        try:
+            value = torch.tensor(np.asarray(outcome["value"], float))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"a value of the outcome is not a number ({error}); name a column of numbers") from None
+        return {"value": value.nan_to_num().float(), "observed": ~value.isnan()}
 
-    def path(self, x: NDArray, outcome: Outcome, penalties: Sequence[float]) -> Iterator[RegressionModel]:
-        """Yield a model for each penalty, each started from the previous one.
+    def decode(self, target: Mapping[str, Tensor]) -> dict[str, list[Any]]:
+        """Convert values back, with the shortest digits that give the same float32: 0.1 stays 0.1."""
+        values = super().decode(target)["value"]
+        return {"value": [None if value is None else float(str(np.float32(value))) for value in values]}
 
-        Args:
-            x: (n, p) inputs of the training patients, centred.
-            outcome: Their outcomes.
-            penalties: Penalties as multiples of the total variance of the columns, strongest first.
-        """
-        rotation, scale, likelihood = rotate(x), float(x.var(axis=0).sum()) or 1.0, self._likelihood(outcome)
-        start = None
-        for penalty in penalties:
-            weight, intercept = fit_likelihood_ridge(likelihood, rotation.rows, penalty * scale, start)
-            start = np.vstack([weight, intercept]) if likelihood.has_intercept else weight
-            yield self._calibrated(rotation.basis @ weight, intercept, float(penalty), x, outcome)
+    def standardised(self, value: Tensor) -> Tensor:
+        """Return values in standard deviations from the mean of the training patients."""
+        mean, sd = self.scale()
+        return (value - mean) / sd
 
-    def log_likelihood(self, score: NDArray, outcome: Outcome) -> float:
-        """Log-likelihood of held-out patients under their scores (n, q), by which the penalty is chosen."""
-        return self._likelihood(outcome).value(score)
+    def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """Huber's loss, or half the squared error, of the standardised value."""
+        residual = logits[:, 0].float() - self.standardised(target["value"])
+        loss = residual.square() / 2
+        if self.loss_name == "huber":
+            size = residual.abs()
+            loss = torch.where(size <= HUBER_THRESHOLD, loss, HUBER_THRESHOLD * (size - HUBER_THRESHOLD / 2))
+        return loss * target["observed"]
 
-    def score_of(self, predictions: pd.DataFrame) -> NDArray[np.float64]:
-        """Return the scores (n, q) of other models for a join: here, the task's first column of predictions."""
-        first = next(iter(self.task.predictions(torch.zeros(1, self.task.n_outputs))))
-        return predictions[[first]].to_numpy(float)
+    def log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """Minus the loss: the log-likelihood of residuals with a standard deviation of 1, up to a constant."""
+        return -self.loss(logits, target)
 
-    def scale(self, score: NDArray) -> tuple[float, float]:
-        """Return the mean and the standard deviation by which a join standardises the scores of one model."""
-        return (float(score.mean()), float(score.std()) or 1.0) if len(score) else (0.0, 1.0)
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+        """Half the squared difference: the divergence of two normal distributions of variance T², times T²."""
+        return (student_logits - teacher_logits).float().square().sum(1) / 2
 
-    def join(self, clinical: NDArray, model: NDArray, outcome: Outcome) -> RegressionModel:
-        """Learn the weights of a clinical and a model's score side by side, from patients to whom neither was fitted.
+    def mean_prediction(self, logits: Tensor, log_weight: Tensor) -> Tensor:
+        """Mean of the predicted values over magnifications."""
+        weight = log_weight.softmax(0).unsqueeze(-1)
+        return (logits * weight).sum(0)
 
-        A model's risk of its own training patients is too good, and a regression on them trusts it too much: on
-        TCGA-LUAD (ridge Cox of RNA, published folds) the concordance of such a join was 0.02 lower than with weights
-        learned from other patients.
+    def linear_likelihood(self, target: Mapping[str, Tensor]) -> NormalLikelihood:
+        """Likelihood of the loss; the linear predictor is the standardised value (n, 1)."""
+        likelihood = HuberLikelihood if self.loss_name == "huber" else NormalLikelihood
+        return likelihood(self.standardised(target["value"].double()).numpy())
 
-        Args:
-            clinical: (m, q) scores of patients to whom neither model was fitted, standardised by `scale`.
-            model: The same for the model.
-            outcome: Outcomes of these patients.
+    def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
+        """Fit slope and bias of the predicted value."""
+        return calibrated(self, predictor, target, np.ones((1, 1)))
 
-        Returns:
-            A regression on [clinical | model], of width 2 q.
-        """
-        x = np.hstack([clinical, model])
-        penalty = JOIN_PRECISION / max(1, len(x))
-        weight, intercept = fit_likelihood_ridge(self._likelihood(outcome), x, penalty)
-        return self._calibrated(weight, intercept, penalty, x, outcome)
+    def metrics(self) -> MetricCollection:
+        """Return the mean absolute error, in the units of the value."""
+        from torchmetrics import MetricCollection
 
-    def _calibrated(
-        self, weight: NDArray, intercept: NDArray, penalty: float, x: NDArray, outcome: Outcome
-    ) -> CalibratedModel:
-        bias, spread = self.task.calibrate(x @ weight + intercept, observed_target(outcome))
-        return CalibratedModel(self.task, weight, intercept, penalty, bias, spread)
+        from dmml.tasks.absolute_error import AbsoluteError
 
-    def _likelihood(self, outcome: Outcome) -> Likelihood:
-        return self.task.linear_likelihood(observed_target(outcome))
+        return MetricCollection({"mae": AbsoluteError(self)})
 
+    def predictions(self, logits: Tensor) -> dict[str, Tensor]:
+        """Return the predicted value, in its units."""
+        mean, sd = self.scale()
+        return {PREDICTED_VALUE: mean + sd * logits[:, 0].double()}
 
-def observed_target(outcome: Outcome) -> dict[str, torch.Tensor]:
-    """Convert known outcomes to a target, as `Task.encode` returns it."""
-    target = {name: torch.as_tensor(values) for name, values in outcome.items()}
-    return target | {"observed": torch.ones(len(next(iter(target.values()))), dtype=torch.bool)}
+    def presentation(self) -> RegressionPresentation:
+        """Return how a predicted value is put into words."""
+        return RegressionPresentation(self)
+
+    def conformal(self) -> ValueIntervals:
+        """Return intervals of the value."""
+        return ValueIntervals(self)
+
+    def context(self) -> dict[str, Any]:
+        """See `Task`."""
+        return {"task": self.kind, "value_name": self.name, "unit": self.unit, "mean": self.mean, "sd": self.sd}

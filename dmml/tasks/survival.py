@@ -31,8 +31,8 @@ from dmml.functional.survival import (
 from dmml.linear.likelihoods import CoxLikelihood, Likelihood
 from dmml.tasks.base import OutcomeColumns, Task, calibrated
 from dmml.tasks.conformal import SurvivalBounds
-from dmml.tasks.cox_regression import CoxRegression
 from dmml.tasks.interval_events import describe_empty_intervals
+from dmml.tasks.ridge.cox_regression import CoxRegression
 from dmml.tasks.survival_presentation import SurvivalPresentation
 
 if TYPE_CHECKING:

@@ -114,13 +114,13 @@ class TaughtModule(SubspaceModule):
 
     def _check_task(self, teacher: SubspaceTeacher) -> None:
         of_student, of_teacher = self.task.init_args(), teacher.task.init_args()
-        names = ("edges", "classes", "n_intervals")
+        names = ("edges", "classes", "n_intervals", "mean", "sd")
         differ = [name for name in names if of_student.get(name) != of_teacher.get(name)]
         if type(self.task) is not type(teacher.task) or differ:
             raise InputError(
                 f"{self.teacher_path}: the teacher's task is {teacher.task.kind} {of_teacher}, the student's "
                 f"{self.task.kind} {of_student}; "
-                "leave edges and classes out of the student's task, or train a teacher with them"
+                "leave edges, classes, mean and sd out of the student's task, or train a teacher with them"
             )
 
     def fit_to_data(self, data: MultimodalDataModule | None) -> None:

@@ -94,7 +94,7 @@ def test_a_test_and_its_report_state_the_endpoint_s_metrics(journey):
     assert metrics["r2"]["low"] < metrics["r2"]["value"] < metrics["r2"]["high"]
     assert json.loads((folder / "context.json").read_text())["endpoint"] == "my_task.MarkerEndpoint"
     recalibrated = json.loads((folder / "recalibrated.json").read_text())
-    assert recalibrated["reason"] == "only survival and class probabilities can be recalibrated"
+    assert recalibrated["reason"] == "only survival, class probabilities and predicted values can be recalibrated"
     assert "Mean absolute error" in Page((folder / "report.html").read_text()).text
     assert main(["report", str(journey.root / "runs" / "marker"), "--out", str(journey.root / "page.html")]) == 0
     assert "is judged by R²: " in Page((journey.root / "page.html").read_text()).text

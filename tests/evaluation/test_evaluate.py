@@ -178,5 +178,5 @@ def test_damaged_predictions_are_refused_by_name(tmp_path):
     assert table["patient_id"].tolist() == ["007", "NA"]
     with pytest.raises(InputError, match="patient NA has the label 'x', which is none of"):
         evaluate(table, {})
-    with pytest.raises(InputError, match="neither a column risk nor columns prob_"):
+    with pytest.raises(InputError, match="neither a column risk or predicted_value nor columns prob_"):
         evaluate(table[["patient_id"]], {})

@@ -1,4 +1,4 @@
-"""Parses and reads outcomes: a time in days with an event (1 = happened), or a label."""
+"""Parses and reads outcomes: a time in days with an event (1 = happened), a label, or a value."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ _NO = {"0", "0.0", "false", "no", "n"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """Columns that hold the outcome: `time` with `event` or `censored`, or `label`."""
+    """Columns that hold the outcome: `time` with `event` or `censored`, or `label`, or `value`."""
 
     time: str | None = None
     event: str | None = None
     censored: str | None = None
     unit: str = "days"
     label: str | None = None
+    value: str | None = None
     checked: bool = False
     """Whether the user confirms the key (`event` or `censored`) although a name or a vital status contradicts it."""
 
     @property
     def columns(self) -> list[str]:
         """Names of the columns of the outcome."""
-        return [name for name in (self.time, self.event, self.censored, self.label) if name is not None]
+        return [name for name in (self.time, self.event, self.censored, self.label, self.value) if name is not None]
 
 
 def parse_outcome(spec: Mapping[str, object]) -> Outcome:
-    """Parse `{time, event, unit}`, `{time, censored, unit}` or `{label}`; the first two may contain `checked`, too.
+    """Parse `{time, event, unit}`, `{time, censored, unit}`, `{label}` or `{value}`; the first two may contain `checked`.
 
     Without `unit`, times are in days; if the name of the time column contains month or year, the unit must be given.
 
@@ -45,11 +46,11 @@ def parse_outcome(spec: Mapping[str, object]) -> Outcome:
         InputError: The keys or values do not describe an outcome; the message says what is wrong.
     """
     if not isinstance(spec, Mapping):
-        raise InputError(f"outcome: {spec!r} names no columns; give {{time, event, unit}}, or {{label}}")
-    unknown = sorted(set(spec) - {"time", "event", "censored", "unit", "label", "checked"})
+        raise InputError(f"outcome: {spec!r} names no columns; give {{time, event, unit}}, {{label}} or {{value}}")
+    unknown = sorted(set(spec) - {"time", "event", "censored", "unit", "label", "value", "checked"})
     if unknown:
         raise InputError(
-            f"outcome: unknown key {unknown[0]!r}; its keys are time, event or censored, and unit; or label"
+            f"outcome: unknown key {unknown[0]!r}; its keys are time, event or censored, and unit; or label; or value"
         )
     checked = spec.get("checked", False)
     if not isinstance(checked, bool):
@@ -63,13 +64,12 @@ def parse_outcome(spec: Mapping[str, object]) -> Outcome:
                 f"outcome: {key} is {value!r}, but must be the name of a column; put quotes around a number"
             )
         names[key] = value
-    if "label" in names:
-        if len(names) > 1:
-            other = sorted(set(names) - {"label"})[0]
-            raise InputError(f"outcome: has both label and {other}; give either a label, or a time and an event")
-        return Outcome(label=names["label"])
+    if single := next((key for key in ("label", "value") if key in names), None):
+        return _single_column(single, names)
     if "time" not in names or ("event" in names) == ("censored" in names):
-        raise InputError("outcome: give {time, event} (1 = happened), {time, censored} (1 = censored), or {label}")
+        raise InputError(
+            "outcome: give {time, event} (1 = happened), {time, censored} (1 = censored), {label} or {value}"
+        )
     unit = names.get("unit")
     unit_in_name = next((word for word in ("month", "year") if word in names["time"].lower()), None)
     if unit is None and unit_in_name:
@@ -88,6 +88,14 @@ def parse_outcome(spec: Mapping[str, object]) -> Outcome:
     )
 
 
+def _single_column(key: str, names: Mapping[str, str]) -> Outcome:
+    """Make the outcome of one column, a label or a value."""
+    if len(names) > 1:
+        other = sorted(set(names) - {key})[0]
+        raise InputError(f"outcome: has both {key} and {other}; give a label, or a value, or a time and an event")
+    return Outcome(label=names.get("label"), value=names.get("value"))
+
+
 def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
     """Read the outcome of each row.
 
@@ -100,23 +108,27 @@ def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.D
         outcome: Columns of the outcome.
 
     Returns:
-        `time` (float64 days) and `event` (float64 0/1), or `label` (str); NaN or None where unknown.
+        `time` (float64 days) and `event` (float64 0/1), or `label` (str), or `value` (float64); NaN or None where
+        unknown.
 
     Raises:
-        InputError: A time is negative or not a number, an event is not 0 or 1 (the message gives the line), or a label
-            has two spellings.
+        InputError: A time is negative, a time or a value is not a number, an event is not 0 or 1 (the message gives the
+            line), or a label has two spellings.
     """
     for key, column in (
         ("time", outcome.time),
         ("event", outcome.event),
         ("censored", outcome.censored),
         ("label", outcome.label),
+        ("value", outcome.value),
     ):
         if column is not None:
             require_column(table, column, f"outcome: {key}")
     if outcome.label is not None:
         check_label_spellings(table.path, rows[outcome.label])
         return pd.DataFrame({"label": rows[outcome.label].astype(object)})
+    if outcome.value is not None:
+        return pd.DataFrame({"value": _numbers(table, rows[outcome.value])})
     time = _numbers(table, rows[outcome.time]) * DAYS[outcome.unit]
     if (time < 0).any():
         index = time.index[time < 0][0]

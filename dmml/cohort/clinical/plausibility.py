@@ -10,6 +10,7 @@ from dmml.errors import InputError
 
 _MIN_PATIENTS = 10  # with fewer patients, a short follow-up cannot be judged
 _MAX_DAYS = 110 * 365.25  # nobody is followed longer
+_MAX_CODES = 4  # so few different values are usually codes
 _SHORT_DAYS = 400  # if no patient is followed longer, times may be in months
 _MIN_PATIENTS_OF_TAIL = 40  # with fewer patients, the tail of the times cannot be judged
 _TAIL, _TAIL_Z = 0.9, 2.0  # quantile of time where the tail starts; standard errors of its excess of events
@@ -30,14 +31,17 @@ def check_time_unit(path: object, outcome: Outcome, days: pd.Series) -> None:
 
 
 def outcome_doubts(patients: pd.DataFrame) -> list[str]:
-    """Describe what makes a survival outcome doubtful, one sentence per doubt.
+    """Describe what makes a survival outcome or a value doubtful, one sentence per doubt.
 
     The patients who were followed longest are usually censored. If the tenth that was followed longest has a higher
     share of events than the whole cohort, and events are the majority, 0 and 1 may be exchanged.
+    Values that are the same for all patients cannot be learned, and few different ones may be codes of classes.
 
     Args:
-        patients: `time` in days and `event`, NaN where unknown; other columns are ignored.
+        patients: `time` in days and `event`, or `value`, NaN where unknown; other columns are ignored.
     """
+    if "value" in patients:
+        return _value_doubts(patients["value"].dropna())
     if "time" not in patients:
         return []
     observed = patients[["time", "event"]].dropna()
@@ -61,3 +65,17 @@ def outcome_doubts(patients: pd.DataFrame) -> list[str]:
             "checked: true"
         )
     return doubts
+
+
+def _value_doubts(value: pd.Series) -> list[str]:
+    if not len(value):
+        return ["no patient has a known outcome"]
+    n_different = value.nunique()
+    if n_different == 1:
+        return [f"all {len(value)} patients have the value {value.iloc[0]:g}, so nothing can be learned"]
+    if n_different <= _MAX_CODES and len(value) >= _MIN_PATIENTS:
+        return [
+            f"the {len(value)} patients have only {n_different} different values; are they codes of classes? If so, name the "
+            "column under label"
+        ]
+    return []

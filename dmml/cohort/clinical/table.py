@@ -22,6 +22,11 @@ SLIDE_SUFFIXES = (
     ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm", ".czi",
     ".png", ".jpg", ".jpeg", ".bmp",
 )  # fmt: skip
+_FIRST_COLUMN = {
+    "survival": "time",
+    "classification": "label",
+    "regression": "value",
+}  # its outcome is known where this is
 _BARCODE = r"^TCGA-(\w{2})-\w{4}$"
 
 
@@ -30,8 +35,8 @@ class Clinical:
     """Clinical data of the patients of a cohort."""
 
     patients: pd.DataFrame
-    """One row per patient, index patient_id (str, in file order). Columns: `time` (days) and `event` (1 = happened) or
-    `label`, if an outcome was named; `site`, if sites are known. NaN or None where a value is unknown."""
+    """One row per patient, index patient_id (str, in file order). Columns: `time` (days) and `event` (1 = happened), or
+    `label`, or `value` (float64), if an outcome was named; `site`, if sites are known. NaN or None where a value is unknown."""
     covariates: pd.DataFrame
     """Same index; float64 if every known value is a number, else str."""
     slides: dict[str, list[str]]
@@ -48,15 +53,15 @@ class Clinical:
 
     @property
     def kind(self) -> str | None:
-        """`survival`, `classification`, or None without an outcome."""
-        return "survival" if "time" in self.patients else "classification" if "label" in self.patients else None
+        """`survival`, `classification`, `regression`, or None without an outcome."""
+        return next((kind for kind, column in _FIRST_COLUMN.items() if column in self.patients), None)
 
     @property
     def observed(self) -> pd.Series:
         """Whether the outcome of each patient is known."""
         if self.kind is None:
             return pd.Series(False, index=self.patients.index)
-        return self.patients["time" if self.kind == "survival" else "label"].notna()
+        return self.patients[_FIRST_COLUMN[self.kind]].notna()
 
     @property
     def classes(self) -> list[str]:
@@ -217,7 +222,7 @@ def _one_row_per_patient(
         if several[column].any():
             patient = several.index[several[column]][0]
             values = rows.loc[patient_of_row == patient, column].dropna().unique()[:2]
-            named = {"time": outcome.time, "event": outcome.event or outcome.censored, "label": outcome.label}[column]
+            named = {"time": outcome.time, "event": outcome.event or outcome.censored}.get(column, outcome.columns[0])
             both = " and ".join(f"{value:g}" if isinstance(value, float) else repr(value) for value in values)
             meaning = {"time": " days", "event": " (1 = happened)"}.get(column, "")
             raise InputError(

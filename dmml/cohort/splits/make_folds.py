@@ -10,8 +10,8 @@ import pandas as pd
 from dmml.cohort.clinical.table import Clinical
 from dmml.errors import InputError
 
-TIME_STRATA = 4
-"""Number of time strata: quartiles, computed separately for patients with and without an event."""
+QUARTILES = 4
+"""Number of strata of a time, for patients with and without an event separately, and of a value: quartiles."""
 
 
 def make_folds(
@@ -24,7 +24,7 @@ def make_folds(
 ) -> pd.Series:
     """Assign every patient to a fold.
 
-    Strata are event × quartile of time, or the label; patients with unknown outcome form a separate stratum.
+    Strata are event × quartile of time, or the label, or the quartile of the value; patients with unknown outcome form a separate stratum.
 
     Args:
         clinical: Clinical data of the cohort.
@@ -53,7 +53,10 @@ def make_folds(
 
 
 def strata_of(clinical: Clinical, ids: Sequence[str]) -> np.ndarray:
-    """Stratum of each patient, (len(ids),) int: event × quartile of time, or the label; −1 for unknown outcomes."""
+    """Stratum of each patient, (len(ids),) int; −1 for unknown outcomes.
+
+    It is the event × the quartile of time, or the label, or the quartile of the value.
+    """
     observed = clinical.observed.loc[list(ids)].to_numpy()
     strata = np.full(len(ids), -1)
     patients = clinical.patients.loc[list(ids)]
@@ -64,9 +67,16 @@ def strata_of(clinical: Clinical, ids: Sequence[str]) -> np.ndarray:
         for happened in (0, 1):
             rows = observed & (event == happened)
             if rows.any():
-                edges = np.quantile(time[rows], np.arange(1, TIME_STRATA) / TIME_STRATA)
-                strata[rows] = happened * TIME_STRATA + np.searchsorted(edges, time[rows], side="right")
+                strata[rows] = happened * QUARTILES + _quartile(time[rows])
+    elif clinical.kind == "regression":
+        strata[observed] = _quartile(patients["value"].to_numpy()[observed])
     return strata
+
+
+def _quartile(values: np.ndarray) -> np.ndarray:
+    """Quartile 0…3 of each value among the values. (n,) → (n,)."""
+    edges = np.quantile(values, np.arange(1, QUARTILES) / QUARTILES) if len(values) else np.zeros(0)
+    return np.searchsorted(edges, values, side="right")
 
 
 def site_overlap(clinical: Clinical, folds: pd.Series) -> pd.DataFrame:

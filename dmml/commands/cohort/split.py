@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--unit", help="unit of the time: days, months or years (default days)")
     parser.add_argument("--label", metavar="COLUMN", help="column of the patient's class")
+    parser.add_argument("--value", metavar="COLUMN", help="column of a continuous value")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{args.out}: already exists; add --overwrite, or name another file")
     if args.out is not None:
         check_writable(args.out.parent, "name another file with --out")
-    options = {key: getattr(args, key) for key in ("time", "event", "censored", "unit", "label")}
+    options = {key: getattr(args, key) for key in ("time", "event", "censored", "unit", "label", "value")}
     outcome: dict[str, object] = {key: value for key, value in options.items() if value is not None}
     if outcome and args.checked:
         outcome["checked"] = True
@@ -123,7 +124,9 @@ def _published(path: Path, clinical: Clinical) -> pd.Series:
 
 
 def _describe_folds(args: argparse.Namespace, kind: str | None) -> str:
-    by = {"survival": "event and time", "classification": "label", None: ""}[kind]
+    by = {"survival": "event and time", "classification": "label", "regression": "quartile of the value", None: ""}[
+        kind
+    ]
     stratification = f"stratified by {by}" if args.stratify and kind else "not stratified"
     sites = f"each site in one fold ({args.site})" if args.site else "sites mixed"
     return f"{stratification}, {sites}, seed {args.seed}"

@@ -10,7 +10,7 @@ from dmml.cohort.cohort_config import text_arguments
 from dmml.errors import InputError
 
 _INNER_TEXT = {
-    "outcome": ("time", "event", "censored", "unit", "label"),
+    "outcome": ("time", "event", "censored", "unit", "label", "value"),
     "expression": ("path", "patient_id", "suffix", "scale", "patients", "probes", "layer", "gene_names"),
     "gene_sets": ("tumor", "tme", "preset"),
 }

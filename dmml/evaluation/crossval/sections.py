@@ -10,9 +10,10 @@ from dmml.evaluation.crossval.model_names import label
 from dmml.evaluation.crossval.plots import calibration_plot_of, calibrations_of, models_with_curves, risk_group_plot
 from dmml.evaluation.crossval.results import CrossvalResult
 from dmml.evaluation.crossval.tables import hazard_ratio_table
+from dmml.evaluation.endpoints.regression import value_name
 from dmml.evaluation.plots.curves.decision import decision_plot
 from dmml.evaluation.plots.plot import file_name
-from dmml.evaluation.predictions import known_labels
+from dmml.evaluation.predictions import PREDICTED_VALUE, known_labels
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
 from dmml.evaluation.report.decision_table import HOW_TO_READ as NET_BENEFIT
 from dmml.evaluation.report.decision_table import decision_table
@@ -96,10 +97,28 @@ def class_section(result: CrossvalResult) -> Section | None:
     return Section("Classes", plots=[replace(plot, title=f"{plot.title}: {label(model)}") for plot in plots])
 
 
+def value_section(result: CrossvalResult) -> Section | None:
+    """Measured against out-of-fold predicted values of the best model; None for other endpoints."""
+    from dmml.evaluation.values.plots import agreement_plot
+
+    model = models_with_curves(result)[0]
+    rows = result.predictions_of(model)
+    if PREDICTED_VALUE not in rows:
+        return None
+    rows = rows.dropna(subset=["value", PREDICTED_VALUE])
+    if rows.empty:
+        return None
+    context = result.context(result.fits[0], model)
+    name, unit = value_name(context), str(context.get("unit") or "")
+    plot = agreement_plot(rows["value"].to_numpy(float), rows[PREDICTED_VALUE].to_numpy(float), name, unit)
+    return Section("Values", plots=[replace(plot, title=f"{plot.title}: {label(model)}")])
+
+
 SECTIONS: tuple[Callable[[CrossvalResult], Section | None], ...] = (
     risk_group_section,
     calibration_section,
     class_section,
+    value_section,
     decision_section,
     flow_section,
 )

@@ -25,8 +25,8 @@ Context = Mapping[str, Any]
 class Endpoint:
     """Evaluates predictions of one kind of outcome. It works on the files of a test; no model is loaded.
 
-    Two endpoints come with dmml: survival for predictions with a column `risk`, and classes for columns `prob_<class>`.
-    A task with other columns names a subclass as `Task.endpoint`. A subclass must set the attributes without a default
+    Three endpoints come with dmml: survival for predictions with a column `risk`, classes for columns `prob_<class>`, and
+    continuous values for a column `predicted_value`. A task with other columns names a subclass as `Task.endpoint`. A subclass must set the attributes without a default
     and define `weighted_metrics`. All else follows: intervals, paired differences, subgroups, cross-validation.
 
     Attributes:
@@ -41,6 +41,7 @@ class Endpoint:
         known_outcome_name: Words for the patients who are judged, after their number: 'with outcome'.
         tile_effects: What a red tile of the maps does, and what a blue one.
         strata: Columns within which the bootstrap draws patients.
+        group_metric: A second metric that is stated for each subgroup; None for none.
         drawn_freely: Metrics whose bootstrap draws patients without strata.
         stratified_by_fold: Metrics that a cross-validation does not pool, but computes by `over_folds`.
     """
@@ -55,6 +56,7 @@ class Endpoint:
     known_outcome_name: str = "with outcome"
     tile_effects: tuple[str, str] = ("raise the answer", "lower it")
     strata: tuple[str, ...] = ()
+    group_metric: str | None = None
     drawn_freely: frozenset[str] = frozenset()
     stratified_by_fold: frozenset[str] = frozenset()
 

@@ -8,9 +8,11 @@ from dmml.class_paths import import_class
 from dmml.errors import InputError
 from dmml.evaluation.endpoints.base import Context, Endpoint
 from dmml.evaluation.endpoints.classification import ClassificationEndpoint
+from dmml.evaluation.endpoints.regression import RegressionEndpoint
 from dmml.evaluation.endpoints.survival import SurvivalEndpoint
+from dmml.evaluation.predictions import PREDICTED_VALUE
 
-SURVIVAL, CLASSIFICATION = SurvivalEndpoint(), ClassificationEndpoint()
+SURVIVAL, CLASSIFICATION, REGRESSION = SurvivalEndpoint(), ClassificationEndpoint(), RegressionEndpoint()
 
 
 def endpoint_of(context: Context, columns: Collection[str] = ()) -> Endpoint:
@@ -33,7 +35,9 @@ def endpoint_of(context: Context, columns: Collection[str] = ()) -> Endpoint:
         return SURVIVAL
     if any(str(name).startswith("prob_") for name in columns) or metric == CLASSIFICATION.primary:
         return CLASSIFICATION
+    if PREDICTED_VALUE in columns or metric == REGRESSION.primary:
+        return REGRESSION
     raise InputError(
-        "predictions.csv has neither a column risk nor columns prob_<class>; write it with `dmml test`, and let a task of "
+        "predictions.csv has neither a column risk or predicted_value nor columns prob_<class>; write it with `dmml test`, and let a task of "
         "your own with other columns name its endpoint (docs/extending.md)"
     )

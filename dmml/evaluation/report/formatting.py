@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,18 @@ def number(value: float | None, digits: int = 2) -> str:
     if value is None or value != value:
         return "—"
     return minus_signs(f"{value:.{digits}f}")
+
+
+def in_unit(value: float, unit: str = "") -> str:
+    """Format a measured value with three significant digits, whole above 100, and its unit: 0.7143 → 0.714, 63.27 → 63.3 %."""
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 2
+    text = number(value, min(max(digits, 0), 12))
+    return f"{text} {unit}" if unit else text
+
+
+def axis_label(name: str, unit: str) -> str:
+    """Label of an axis: tumor purity (%)."""
+    return f"{name} ({unit})" if unit else name
 
 
 def signed(value: float, digits: int = 2) -> str:

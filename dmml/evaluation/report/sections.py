@@ -9,11 +9,14 @@ import numpy as np
 
 from dmml.errors import InputError
 from dmml.evaluation import interval_settings
+from dmml.evaluation.endpoints import Endpoint
+from dmml.evaluation.endpoints.regression import value_name
 from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.genes.correlations import read_gene_correlations
 from dmml.evaluation.genes.programs import Program, read_programs
 from dmml.evaluation.plots.curves.decision import decision_plot
 from dmml.evaluation.plots.gene_correlations import gene_correlations_plot
+from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.programs import SUBSPACE_NAMES, programs_plot
 from dmml.evaluation.plots.shift import shift_plot
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
@@ -28,6 +31,7 @@ from dmml.evaluation.report.text.metric_names import metric_name
 from dmml.evaluation.report.text.shift import GENE_NAMES
 from dmml.evaluation.result_folders import read_json
 from dmml.evaluation.statistics.calibration import MIN_GROUP_SIZE
+from dmml.evaluation.values.plots import group_errors_plot
 
 MAX_PROGRAMS = 60
 """Maximum number of programs in the table."""
@@ -85,9 +89,12 @@ def shift_section(evaluation: Evaluation) -> Section | None:
         plot = shift_plot(content)
     except (ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error}); run `dmml test` again") from None
-    tables = [table for table in (_missing(content), _imputed(content), _subgroups(content)) if table]
+    tables = [
+        table for table in (_missing(content), _imputed(content), _subgroups(content, evaluation.endpoint)) if table
+    ]
     sentences = [str(sentence) for sentence in content.get("words") or []]
-    return Section("Shift against the training patients", sentences, [plot] if plot else [], tables)
+    plots = [each for each in (plot, _errors_by_site(content, evaluation.context)) if each]
+    return Section("Shift against the training patients", sentences, plots, tables)
 
 
 def _missing(content: Mapping[str, Any]) -> Table | None:
@@ -109,9 +116,10 @@ def _imputed(content: Mapping[str, Any]) -> Table | None:
     return Table(caption, ["genes", "number", "names"], rows, frozenset({1}), wide=True) if rows else None
 
 
-def _subgroups(content: Mapping[str, Any]) -> Table | None:
+def _subgroups(content: Mapping[str, Any], endpoint: Endpoint) -> Table | None:
     subgroups = content.get("subgroups") or []
     with_gaps = any("gap" in row for row in subgroups)  # results of an earlier dmml have none
+    second = next((row["second"]["metric"] for row in subgroups if "second" in row), None)
     rows = [
         [
             Cell(f"{row['column']}: {row['level']}", str(row.get("reason") or "")),
@@ -120,15 +128,23 @@ def _subgroups(content: Mapping[str, Any]) -> Table | None:
             Cell(str(row["n"]), order=row["n"]),
             Cell("" if row.get("events") is None else str(row["events"]), order=row.get("events")),
             *(_gap_cells(row.get("gap")) if with_gaps else ()),
+            *([estimate_cell(row["second"], digits=3)] if second else ()),
         ]
         for row in subgroups
     ]
     if not rows:
         return None
-    name = metric_name(subgroups[0]["metric"])[0]
+    name = metric_name(subgroups[0]["metric"], endpoint)[0]
     level = f"{interval_settings.level_text()} interval"
     columns = ["group", name, level, "patients", "events"] + ["minus the others", "p, Holm"] * with_gaps
+    columns += [metric_name(second, endpoint)[0]] if second else []
     return Table("By site, and by groups of the clinical table", columns, rows, frozenset(range(1, len(columns))))
+
+
+def _errors_by_site(content: Mapping[str, Any], context: Mapping[str, Any]) -> Plot | None:
+    """Plot the mean error of each site; None if the outcome is no value, or fewer than two sites have enough patients."""
+    rows = [row for row in content.get("subgroups") or [] if (row.get("second") or {}).get("metric") == "mean_error"]
+    return group_errors_plot(rows, "site", value_name(context), str(context.get("unit") or ""))
 
 
 def _gap_cells(gap: Mapping[str, Any] | None) -> list[Cell]:
@@ -148,7 +164,7 @@ def recalibration_section(evaluation: Evaluation) -> Section | None:
     rows = []
     for name, both in (content.get("metrics") or {}).items():
         cells = [estimate_cell(both[when], digits=3) for when in ("before", "after")]
-        rows.append([Cell(metric_name(name)[0], metric_name(name)[1], code=name), *cells])
+        rows.append([Cell(*metric_name(name, evaluation.endpoint), code=name), *cells])
     for day, both in (content.get("calibration") or {}).items():
         for key, text in _CALIBRATION.items():
             cells = [value_cell(both[when].get(key)) for when in ("before", "after")]

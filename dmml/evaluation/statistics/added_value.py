@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from scipy.stats import chi2
 
+from dmml.evaluation.predictions import PREDICTED_VALUE
 from dmml.linear.ridge import cox_log_likelihood, fit_cox
 
 _TRACE = 1e-6
@@ -36,6 +37,29 @@ def added_to_hazard(clinical: Sequence[pd.DataFrame], model: Sequence[pd.DataFra
     both = fit_cox(scores, time, event, _TRACE, fold)
     values = [cox_log_likelihood(x @ b, time, event, fold) for x, b in ((scores[:, :1], alone), (scores, both))]
     return _likelihood_ratio(values[0], values[1], both[1], len(fold))
+
+
+def added_to_value(clinical: Sequence[pd.DataFrame], model: Sequence[pd.DataFrame]) -> dict[str, float]:
+    """Test whether the model's predicted value adds to the clinical model's, in a linear regression on both.
+
+    Values and predictions are centred within each fold. chi² is n log(residual sum of squares alone / with both).
+
+    Args:
+        clinical: As for `added_to_hazard`.
+        model: As for `added_to_hazard`.
+
+    Returns:
+        {chi2, p, coefficient, n}. `coefficient` is the change of the value per unit of the model's prediction.
+    """
+    of_clinical, of_model, value = (
+        np.concatenate([table[name].to_numpy(float) - table[name].mean() for table in tables])
+        for tables, name in ((clinical, PREDICTED_VALUE), (model, PREDICTED_VALUE), (clinical, "value"))
+    )
+    both = np.column_stack([of_clinical, of_model])
+    fits = [np.linalg.lstsq(x, value, rcond=None)[0] for x in (both[:, :1], both)]
+    squares = [((value - x @ b) ** 2).sum() for x, b in zip((both[:, :1], both), fits, strict=True)]
+    log_likelihoods = [-len(value) / 2 * np.log(max(square, np.finfo(float).tiny)) for square in squares]
+    return _likelihood_ratio(log_likelihoods[0], log_likelihoods[1], fits[1][1], len(value))
 
 
 def added_to_classes(

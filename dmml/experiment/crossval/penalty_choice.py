@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dmml.linear.ridge import PENALTIES, choose
-from dmml.tasks.regression import Outcome, Regression, RegressionModel
+from dmml.tasks.ridge.ridge_regression import Outcome, RegressionModel, RidgeRegression
 
 GIVE_UP_AFTER = 6
 """Number of successive penalties worse than the best one after which weaker ones are not tried"""
@@ -32,7 +32,7 @@ class InnerFold(NamedTuple):
 
 
 def fit_regression(
-    regression: Regression, x: ArrayLike, outcome: Outcome, penalty: float, where: str = "the fold"
+    regression: RidgeRegression, x: ArrayLike, outcome: Outcome, penalty: float, where: str = "the fold"
 ) -> RegressionModel:
     """Fit on training patients with a given penalty; see `choose_penalty`.
 
@@ -44,13 +44,13 @@ def fit_regression(
         where: Name of the fold in messages.
 
     Raises:
-        InputError: Nothing can be learned from the outcomes; see `Regression.check_learnable`.
+        InputError: Nothing can be learned from the outcomes; see `RidgeRegression.check_learnable`.
     """
     regression.check_learnable(outcome, where)
     return next(regression.path(np.asarray(x, np.float64), outcome, (penalty,)))
 
 
-def choose_penalty(regression: Regression, folds: Sequence[InnerFold]) -> tuple[float, list[RegressionModel]]:
+def choose_penalty(regression: RidgeRegression, folds: Sequence[InnerFold]) -> tuple[float, list[RegressionModel]]:
     """Choose the penalty by cross-validation among training patients.
 
     The best penalty gives the highest log-likelihood of the held-out patients of all folds together, so that risk sets
@@ -79,7 +79,7 @@ def choose_penalty(regression: Regression, folds: Sequence[InnerFold]) -> tuple[
 
 
 def _held_out_likelihood(
-    regression: Regression, models: Sequence[RegressionModel], folds: Sequence[InnerFold]
+    regression: RidgeRegression, models: Sequence[RegressionModel], folds: Sequence[InnerFold]
 ) -> float:
     """Log-likelihood of the held-out patients of all folds; 0 if none of them is informative."""
     score = np.concatenate([model.score(fold.x_held_out) for model, fold in zip(models, folds, strict=True)])

@@ -15,6 +15,8 @@ MIN_EVENTS = {"train": 20, "val": 3, "test": 5}
 """Number of events of a part below which a fold is called small"""
 MIN_OF_CLASS = {"train": 5, "val": 1, "test": 2}
 """The same for patients of a class"""
+MIN_VALUES = {"train": 20, "val": 5, "test": 10}
+"""The same for patients with a known value"""
 
 
 def examine_folds(add: Callable[[str, str, State], None], cohort: Cohort) -> pd.DataFrame:
@@ -44,24 +46,26 @@ def examine_folds(add: Callable[[str, str, State], None], cohort: Cohort) -> pd.
 
 
 def _sizes(clinical: Clinical, patients: Sequence[str]) -> list[tuple[str, int]]:
-    """Count the patients, and their events or the patients of each class."""
+    """Count the patients, and their events, the patients of each class, or those with a known value."""
     rows = clinical.patients.loc[list(patients)]
     if clinical.kind == "survival":
         return [("patients", len(rows)), ("events", int(rows["event"].sum()))]
     if clinical.kind == "classification":
         counts = rows["label"].value_counts()
         return [("patients", len(rows)), *((label, int(counts.get(label, 0))) for label in clinical.classes)]
+    if clinical.kind == "regression":
+        return [("patients", len(rows)), ("values", int(rows["value"].notna().sum()))]
     return [("patients", len(rows))]
 
 
 def _small_counts(clinical: Clinical, part: str, patients: Sequence[str]) -> list[tuple[int, str]]:
     """List the counts of a part that are too small, with a text for each."""
-    survival = clinical.kind == "survival"
-    minimum = (MIN_EVENTS if survival else MIN_OF_CLASS)[part]
+    minima = {"survival": MIN_EVENTS, "regression": MIN_VALUES}.get(clinical.kind or "", MIN_OF_CLASS)
+    plain = {"survival": ("event", "events"), "regression": ("known value", "known values")}.get(clinical.kind or "")
     small = []
     for what, n in _sizes(clinical, patients)[1:]:
-        if n < minimum:
-            noun = "event" if survival else f"patient of class {what}"
-            plural = noun if n == 1 else "events" if survival else f"patients of class {what}"
+        if n < minima[part]:
+            noun, nouns = plain or (f"patient of class {what}", f"patients of class {what}")
+            plural = noun if n == 1 else nouns
             small.append((n, f"no {noun}" if n == 0 else f"only {n} {plural}, too few for stable metrics"))
     return small

@@ -31,7 +31,12 @@ def examine_outcome(examination: Examination, clinical: Clinical) -> None:
 
 
 def _describe_outcome(patients: pd.DataFrame) -> str:
-    """Describe events and follow-up, or the numbers of patients of each class."""
+    """Describe events and follow-up, or the numbers of patients of each class, or the range of the values."""
+    if "value" in patients:
+        value = patients["value"].dropna()
+        if not len(value):
+            return "no known value"
+        return f"values from {value.min():g} to {value.max():g}, mean {value.mean():.3g}, standard deviation {value.std(ddof=0):.3g}"
     if "time" not in patients:
         sizes = patients["label"].value_counts().sort_index()
         return ", ".join(f"{label}: {size}" for label, size in sizes.items())

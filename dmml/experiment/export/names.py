@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dmml.evaluation.predictions import PREDICTED_VALUE
+from dmml.evaluation.report.formatting import axis_label
+
 SLIDES = "slides"
 """Input whose length is the patient's number of slides"""
 INPUTS_PER_MAGNIFICATION = ("features", "position", "slide")
@@ -68,6 +71,8 @@ def describe_column(name: str) -> Described:
         text = f"() float64: probability of being event-free {name.removeprefix('survival_')} days after the start of follow-up"
     elif name.startswith("prob_"):
         text = f"() float64: probability of the class {name.removeprefix('prob_')}"
+    elif name == PREDICTED_VALUE:
+        text = "() float64: predicted value, in its units"
     else:
         text = "() float64: prediction of the model's task"
     return Described(name, text, column=True)
@@ -80,7 +85,14 @@ def describe_entries(task: Mapping[str, Any]) -> str:
     if task.get("edges") is not None and task.get("end") is not None:
         days = ", ".join(f"{day:g}" for day in (*task["edges"], task["end"]))
         return f"of the hazards of the intervals that end on the days {days}"
+    if task.get("task") == "regression":
+        return f"of the {value_in_words(task)}, in standard deviations ({task['sd']:g}) from the training patients' mean ({task['mean']:g})"
     return "of the model's task"
+
+
+def value_in_words(task: Mapping[str, Any]) -> str:
+    """Name the value of a regression with its unit, from `Task.context()`."""
+    return axis_label(str(task["value_name"]), str(task.get("unit") or ""))
 
 
 def describe_logits(name: str, entries: str, magnification: int | None = None, part: str | None = None) -> Described:

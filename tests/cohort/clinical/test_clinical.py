@@ -89,7 +89,7 @@ def test_events_may_be_written_in_words(word, event):
         (
             "patient_id,t,e\np,1,1\n",
             {"outcome": {"label": "t", "event": "e"}},
-            "give either a label, or a time and an event",
+            "give a label, or a value, or a time and an event",
         ),
         ("patient_id,t,e\np,1,1\n", {"site": "hospital"}, "no column 'hospital'"),
         ("patient_id,t,t\np,1,1\n", {"covariates": ["t"]}, "2 columns are called 't'"),

@@ -14,7 +14,7 @@ from dmml.experiment.crossval.penalty_choice import InnerFold, choose_penalty, f
 from dmml.functional.survival import concordance_index
 from dmml.linear.ridge import PENALTIES, choose, cox_log_likelihood, fit_cox, fit_logistic, rotate
 from dmml.tasks import Classification, Survival
-from dmml.tasks.cox_regression import breslow
+from dmml.tasks.ridge.cox_regression import breslow
 
 
 @pytest.mark.parametrize("penalty", [0.01, 0.3])

@@ -12,6 +12,7 @@ from dmml.evaluation.report.formatting import number, percent
 from dmml.evaluation.report.text.metric_names import metric_name
 from dmml.experiment.export.card.licences import encoder_licence
 from dmml.experiment.export.card.model_record import ModelRecord, Tested
+from dmml.experiment.export.names import value_in_words
 from dmml.store.encoder_identity import describe_stains
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def outcome_text(task: Mapping[str, Any]) -> str:
         return f"time to an event in discrete intervals (edges: {edges} days; end: {task.get('end'):g} days)"
     if task.get("classes"):
         return f"one of the classes {', '.join(task['classes'])}"
+    if task["task"] == "regression":
+        return f"a continuous value: {value_in_words(task)}"
     return str(task["task"])
 
 

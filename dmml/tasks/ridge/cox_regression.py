@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dmml.errors import InputError
 from dmml.linear.ridge import cox_log_likelihood, fit_cox, rotate
-from dmml.tasks.regression import JOIN_PRECISION, Outcome, Regression, RegressionModel
+from dmml.tasks.ridge.ridge_regression import JOIN_PRECISION, Outcome, RegressionModel, RidgeRegression
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +45,8 @@ class CoxModel(RegressionModel):
         return {"risk": score[:, 0]} | {f"survival_{day:g}": survival[:, i] for i, day in enumerate(days)}
 
 
-class CoxRegression(Regression):
-    """Ridge Cox regression; see `Regression`.
+class CoxRegression(RidgeRegression):
+    """Ridge Cox regression; see `RidgeRegression`.
 
     Args:
         task: Gives the days on which survival is predicted.
@@ -62,7 +62,7 @@ class CoxRegression(Regression):
             )
 
     def path(self, x: NDArray, outcome: Outcome, penalties: Sequence[float]) -> Iterator[CoxModel]:
-        """See `Regression`."""
+        """See `RidgeRegression`."""
         rotation, scale, start = rotate(x), float(x.var(axis=0).sum()) or 1.0, None
         time, event = _time_and_event(outcome)
         for penalty in penalties:
@@ -78,7 +78,7 @@ class CoxRegression(Regression):
         return predictions[["risk"]].to_numpy()
 
     def join(self, clinical: NDArray, model: NDArray, outcome: Outcome) -> CoxModel:
-        """See `Regression`."""
+        """See `RidgeRegression`."""
         x = np.hstack([clinical, model])
         time, event = _time_and_event(outcome)
         penalty = JOIN_PRECISION / max(1, len(x))

@@ -12,7 +12,7 @@ from scipy.special import log_softmax, softmax
 
 from dmml.errors import InputError
 from dmml.linear.ridge import fit_logistic, rotate
-from dmml.tasks.regression import JOIN_PRECISION, Outcome, Regression, RegressionModel
+from dmml.tasks.ridge.ridge_regression import JOIN_PRECISION, Outcome, RegressionModel, RidgeRegression
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,8 +32,8 @@ class LogisticModel(RegressionModel):
         return {f"prob_{name}": column for name, column in zip(self.task.class_names(), probability.T, strict=True)}
 
 
-class LogisticRegression(Regression):
-    """Multinomial logistic regression with a ridge penalty; see `Regression`.
+class LogisticRegression(RidgeRegression):
+    """Multinomial logistic regression with a ridge penalty; see `RidgeRegression`.
 
     Args:
         task: Gives the classes.
@@ -47,7 +47,7 @@ class LogisticRegression(Regression):
             raise InputError(f"{where}: the training patients are all of one class; use fewer folds")
 
     def path(self, x: NDArray, outcome: Outcome, penalties: Sequence[float]) -> Iterator[LogisticModel]:
-        """See `Regression`."""
+        """See `RidgeRegression`."""
         rotation, scale, start = rotate(x), float(x.var(axis=0).sum()) or 1.0, None
         for penalty in penalties:
             start = fit_logistic(rotation.rows, outcome["label"], self.task.n_outputs, penalty * scale, start)
@@ -68,7 +68,7 @@ class LogisticRegression(Regression):
         return 0.0, 1.0
 
     def join(self, clinical: NDArray, model: NDArray, outcome: Outcome) -> LogisticModel:
-        """See `Regression`; all classes share one weight of each score."""
+        """See `RidgeRegression`; all classes share one weight of each score."""
         label, penalty = np.asarray(outcome["label"], int), JOIN_PRECISION / max(1, len(clinical))
         share, n = mixture_weights(clinical, model, label, penalty), clinical.shape[1]
         return LogisticModel(self.task, np.vstack([share[0] * np.eye(n), share[1] * np.eye(n)]), np.zeros(n), penalty)
