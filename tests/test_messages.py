@@ -11,7 +11,7 @@ WAY_OUT = re.compile(
 )
 """A second clause that says what to do, or words that say what is accepted"""
 MISSING = re.compile(
-    r"no such|does not exist|cannot be read|cannot be imported|has no|can(not)? be used|is not a|there is no"
+    r"no such|does not exist|cannot be read|cannot be imported|has no|can(not)? be used|is not a|there is no|refuses|the run has ended"
 )
 """Words that name something that is missing or damaged; what to do about it goes without saying"""
 SAID_ELSEWHERE = re.compile(
@@ -20,7 +20,7 @@ SAID_ELSEWHERE = re.compile(
 """Messages that consist of values alone, among them the way out: functions beside the call make it"""
 NAMED = re.compile(
     r"…|--\w|`[^`]+`|\w+\.(json|csv|yaml|ckpt)|\b[a-z]+_[a-z_]+\b|\bdata\.|\b[A-Z]\w+[A-Z]\w+"
-    r"|RNA|outcome|fit|model|magnification|inputs|checkpoint"
+    r"|\bdmml \w+|the run|RNA|outcome|fit|model|magnification|inputs|checkpoint"
 )
 """A value, an option, a command, a file, a key, a class, or what the message is about"""
 SHORT_ENOUGH = 420

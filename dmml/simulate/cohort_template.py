@@ -23,6 +23,10 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
         "{class_path: Classification, init_args: {class_weights: balanced}}",
         {"label": "grade"},
     ),
+    "regression": (
+        "{class_path: Regression, init_args: {name: molecular score}}",
+        {"value": "molecular_score"},
+    ),
 }
 """{name of a task: (the task in a config, the columns of its outcome in the example)}"""
 _FILES = ("clinical.csv", "expression.parquet", "features.zarr")

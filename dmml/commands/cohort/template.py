@@ -11,7 +11,7 @@ from dmml.writable import check_writable
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--task", required=True, metavar="TASK", help="survival or classification")
+    parser.add_argument("--task", required=True, metavar="TASK", help="survival, classification or regression")
     parser.add_argument("--out", type=Path, required=True, metavar="D", help="new folder for the tables and configs")
 
 

@@ -62,7 +62,9 @@ def extraction_work(arguments: list[str], parts: int | None, resources: Resource
             "--overwrite: a part that is requeued would begin anew; remove the store, or give another --out"
         )
     if parts is None:
-        raise InputError("--parts: is needed, the number of jobs among which the slides are divided, e.g. --parts 8")
+        raise InputError(
+            "--parts is missing; give the number of jobs among which the slides are divided, e.g. --parts 8"
+        )
     _check_gpus("extract", resources)
     check_store_writable(args.out)
     options = {key: value for key, value in options_of(args).items() if key != "encoder" or value is not None}

@@ -164,4 +164,6 @@ def check_local(resources: Resources) -> None:
     )
     present = len(listed.stdout.splitlines()) if listed and listed.returncode == 0 else 0
     if present < needed:
-        raise InputError(f"--gpus: {needed} GPUs are needed at once, and nvidia-smi lists {present} on this machine")
+        raise InputError(
+            f"--gpus: {needed} GPUs are needed at once, and nvidia-smi lists {present} on this machine; give a smaller --gpus or --at-once"
+        )
