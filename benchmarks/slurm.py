@@ -1,6 +1,6 @@
 """Runs `dmml fit` and `dmml submit` under a real SLURM that disturbs them, and compares with undisturbed runs.
 
-The cluster is started for this, from Debian's packages `slurm-wlm` and `munge`: two nodes on this machine, without GPUs.
+The cluster is started for this, from Debian's packages `slurm-wlm` and `munge`: three nodes on this machine, without GPUs.
 The scenarios are those that take too long for the suite, whose `tests/commands/submit/test_slurm.py` has the others.
 
     python benchmarks/slurm.py [--out docs/results]
@@ -215,7 +215,7 @@ def page(rows: list[tuple[str, bool, str, float]], version: str) -> str:
         "",
         "`python benchmarks/slurm.py`",
         "",
-        f"{version}, two nodes on one machine, without GPUs. Each scenario disturbs a job while it trains, lets SLURM start it "
+        f"{version}, three nodes on one machine, without GPUs. Each scenario disturbs a job while it trains, lets SLURM start it "
         "again, and compares with an undisturbed run. `tests/commands/submit/test_slurm.py` has further ones in the suite: an "
         "extraction and a cross-validation with killed parts that are submitted again, a fit at its time limit, and an "
         "extraction with preemption, a dead node and a task that starts twice.",

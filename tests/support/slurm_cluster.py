@@ -1,4 +1,4 @@
-"""A real SLURM with two nodes on this machine: CI must have it, elsewhere the tests that need it are skipped.
+"""A real SLURM with three nodes on this machine: CI must have it, elsewhere the tests that need it are skipped.
 
 The daemons keep all files in a temporary folder, and use ports and a key of their own, so that a cluster to which the
 machine belongs stays as it is. Debian's packages `slurm-wlm` and `munge` are installed if they are missing and the tests
@@ -21,7 +21,7 @@ import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 PACKAGES = ("slurm-wlm", "munge")
-NODES = ("node1", "node2")
+NODES = ("node1", "node2", "node3")
 CONFIGURATION = """
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
@@ -57,11 +57,13 @@ SlurmdLogFile={folder}/%n.log
 PartitionName=main Nodes=node1 Default=YES State=UP PriorityTier=1
 PartitionName=urgent Nodes=node1 State=UP PriorityTier=9 PreemptMode=OFF
 PartitionName=frail Nodes=node2 State=UP PriorityTier=1
+PartitionName=calm Nodes=node3 State=UP PriorityTier=1
 """
 
 
 class Cluster:
-    """A running cluster. Its partitions are `main` and `urgent` on node1, where `urgent` preempts, and `frail` on node2.
+    """A running cluster. Its partitions are `main` and `urgent` on node1, where `urgent` preempts, `frail` on node2, and
+    `calm` on node3.
 
     Args:
         folder: Folder of its files.
@@ -89,7 +91,7 @@ class Cluster:
         self.configuration.write_text(text)
 
     def start(self):
-        """Start all daemons, and wait until both nodes are idle."""
+        """Start all daemons, and wait until all nodes are idle."""
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
