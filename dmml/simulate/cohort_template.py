@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -32,9 +33,8 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
 _FILES = ("clinical.csv", "expression.parquet", "features.zarr")
 _CONFIG = """\
 # {title}
-# The tables of this folder are an example of made-up patients. Replace them by your own, keep or rename the columns, and run
-#   dmml doctor --config {out}/teacher.yaml
-#   dmml crossval --config {out}/teacher.yaml --student {out}/student.yaml --out runs/{name}_cv
+# The tables of this folder are an example of made-up patients. Name your own tables and columns below, and run
+{commands}
 seed_everything: 0
 model:
   class_path: {model}
@@ -44,16 +44,16 @@ model:
   class_path: MultimodalDataModule
   init_args:
     name: {name}
-    clinical: {out}/clinical.csv          # one row per slide or per patient; any column names
+    clinical: {clinical}          # one row per slide or per patient; any column names
     outcome: {outcome}
     covariates: [age, sex, stage]         # compared with the model, and never read by it
-    expression: {out}/expression.parquet  # from `dmml cohort expression`; without this line: slides alone
-    features: {out}/features.zarr         # from `dmml extract`; without this line: RNA alone
-    split: {out}/split.csv                # patient_id,fold; or {{folds: 5, stratify: true, site: site}}
+    expression: {expression}  # from `dmml cohort expression`; without this line: slides alone
+    features: {features}         # from `dmml extract`; without this line: RNA alone
+    split: {split}                # patient_id,fold; or {{folds: 5, stratify: true, site: site}}
     fold: 0
     batch_size: 8
 trainer:
-  default_root_dir: runs/{run}
+  default_root_dir: {run}
   max_epochs: 50
   gradient_clip_val: 1.0
 """
@@ -75,18 +75,37 @@ def write_template(out: Path, task: str) -> None:
         shutil.rmtree(simulated)
         clinical = read_clinical(folder / "clinical.csv", outcome=outcome)
         write_text(folder / "split.csv", make_folds(clinical, FOLDS, stratify=True).to_csv())
-        values = {"out": _in_yaml(str(out)), "name": out.resolve().name, "task": text, "outcome": _in_yaml(outcome)}
+        name = out.resolve().name
+        values = {
+            "commands": _commands(out),
+            "name": _in_yaml(name),
+            "task": text,
+            "outcome": _in_yaml(outcome),
+            **{file.partition(".")[0]: _in_yaml(f"{out}/{file}") for file in (*_FILES, "split.csv")},
+        }
+        checkpoint = _in_yaml(f"runs/{name}/checkpoints/best.ckpt")
         teacher = {"model": "SubspaceTeacher", "title": f"{task}: the teacher, slides and RNA.", "teacher": ""}
         student = {
             "model": "SubspaceStudent",
             "title": f"{task}: the student, slides alone.",
-            "teacher": f"    teacher: runs/{values['name']}/checkpoints/best.ckpt  # null: no distillation\n",
+            "teacher": f"    teacher: {checkpoint}  # null: no distillation\n",
         }
-        for name, parts, run in (
-            ("teacher", teacher, values["name"]),
-            ("student", student, f"{values['name']}_student"),
-        ):
-            write_text(folder / f"{name}.yaml", _CONFIG.format(**values, **parts, run=run))
+        for file, parts, run in (("teacher", teacher, name), ("student", student, f"{name}_student")):
+            write_text(folder / f"{file}.yaml", _CONFIG.format(**values, **parts, run=_in_yaml(f"runs/{run}")))
+
+
+def next_commands(out: Path) -> list[str]:
+    """Commands that run on the template in a folder, and on a user's own tables later."""
+    teacher, student = (shlex.quote(f"{out}/{name}.yaml") for name in ("teacher", "student"))
+    crossval = shlex.quote(f"runs/{out.resolve().name}_cv")
+    return [
+        f"dmml doctor --config {teacher}",
+        f"dmml crossval --config {teacher} --student {student} --out {crossval}",
+    ]
+
+
+def _commands(out: Path) -> str:
+    return "\n".join(f"#   {command}" for command in next_commands(out))
 
 
 def _in_yaml(value: str | dict[str, str]) -> str:

@@ -10,12 +10,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("task", TASKS)
 def test_teacher_and_student_of_a_template_are_trained(task, capsys):
-    assert main(["cohort", "template", "--task", task, "--out", "data/my cohort"]) == 0
+    assert main(["cohort", "template", "--task", task, "--out", "data/my: cohort"]) == 0
     assert "dmml doctor" in capsys.readouterr().out
     quick = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false"]
-    assert main(["doctor", "--config", "data/my cohort/teacher.yaml"]) == 0
+    assert main(["doctor", "--config", "data/my: cohort/teacher.yaml"]) == 0
     for name in ("teacher", "student"):
-        assert main(["fit", "--config", f"data/my cohort/{name}.yaml", *quick]) == 0
+        assert main(["fit", "--config", f"data/my: cohort/{name}.yaml", *quick]) == 0
 
 
 def test_a_template_replaces_nothing_and_knows_its_tasks(tmp_path, capsys):

@@ -24,14 +24,13 @@ def run(args: argparse.Namespace) -> None:
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise InputError(f"--out {args.out}: already exists; name a new folder")
     check_writable(args.out.parent, "name another folder with --out")
-    from dmml.simulate.cohort_template import TASKS, write_template
+    from dmml.simulate.cohort_template import TASKS, next_commands, write_template
 
     if args.task not in TASKS:
         raise InputError(f"--task {args.task}: give one of {', '.join(TASKS)}")
     write_template(args.out, args.task)
     print(
         f"{args.out}: clinical.csv, expression.parquet, features.zarr and split.csv of made-up patients, teacher.yaml, "
-        "student.yaml\nThis runs now, and with your own tables later:\n"
-        f"  dmml doctor --config {args.out}/teacher.yaml\n"
-        f"  dmml crossval --config {args.out}/teacher.yaml --student {args.out}/student.yaml --out runs/{args.out.resolve().name}_cv"
+        "student.yaml\nThis runs now, and with your own tables later:"
     )
+    print("\n".join(f"  {command}" for command in next_commands(args.out)))
