@@ -42,6 +42,11 @@ docs: install ## build the documentation into site/, readable without a server; 
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "open site/index.html"
 
+package: install ## wheel and source archive in dist/, tried in an empty environment
+	@rm -rf dist && $(BIN)/python -m build --outdir dist > /dev/null
+	@$(PYTHON) -m venv dist/environment && dist/environment/bin/python -m pip install --quiet "$$(ls dist/*.whl)[demo]"
+	@cd dist/environment && bin/dmml --version && bin/dmml doctor && rm -rf ../environment
+
 results: install ## measure again what stands in docs/results, but for kills and real patients (about five hours)
 	@for script in model_speed rare_signal aggregation prototype_maps ablation simulated_features bootstrap_coverage limits encoding_budget precision training_throughput encoder_backends explanations extraction extraction_backends feature_reading stain_normalization; do \
 		$(BIN)/python benchmarks/$$script.py --out docs/results || exit 1; done

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ _OF_THE_JOB = (
     "SLURM_NODEID",
 )
 """Beginnings of the variables that say to which job and task of SLURM a process belongs"""
+_PAUSE = 5.0
+"""Seconds for which the copy of a finished part waits: submitit fails if both copies write their result at once"""
 _PR_SET_PDEATHSIG = 1
 """Option of Linux's `prctl`: the signal that a process gets when its parent ends (linux/prctl.h)"""
 
@@ -79,6 +82,7 @@ class Part:
             previous = files.record()
             if previous.get("exit") == 0:
                 LOGGER.warning("%s: has already finished, in job %s", self.name, previous.get("job"))
+                time.sleep(_PAUSE)
                 return
             record = {
                 "job": JobEnvironment().job_id,
