@@ -35,7 +35,7 @@ from dmml.slides.extraction.extract import extract
 class MeanColour:
     # An encoder without a network, so that a process starts in a second and most of its life is extraction.
     # What stands before this text says how many SECONDS a batch takes.
-    name, dim, batch_size, precision, backend = "mean-colour", 3, 8, "32", "numpy"
+    name, dim, batch_size, precision, backend, tile_px = "mean-colour", 3, 8, "32", "numpy", 224
     identity = {"name": "mean-colour", "weights": "none", "dim": 3, "preprocessing": {}}
 
     def start(self, tiles):
