@@ -37,7 +37,10 @@ MODELS = [
             "expression_encoder": {"class_path": "ReleasedExpressionEncoder"},
         },
     },
-    {"class_path": "SubspaceTeacher", "init_args": {"fusion": {"class_path": "DeformableFusion"}}},
+    {
+        "class_path": "SubspaceTeacher",
+        "init_args": {"task": {"class_path": "Regression"}, "fusion": {"class_path": "DeformableFusion"}},
+    },
     {
         "class_path": "SubspaceStudent",
         "init_args": {"task": {"class_path": "Classification", "init_args": {"classes": ["a", "b"]}}},

@@ -40,7 +40,10 @@ def test_tables_name_the_same_patients_and_slides(study):
     for cohort, n in (("development", 6), ("held_out", 3)):
         clinical = pd.read_csv(study / cohort / "clinical.csv")
         truth = pd.read_csv(study / cohort / "truth.csv")
-        assert list(clinical.columns) == "patient_id slide_id site os_days os_event grade age sex stage".split()
+        assert (
+            list(clinical.columns)
+            == "patient_id slide_id site os_days os_event grade age sex stage molecular_score".split()
+        )
         assert list(truth.columns) == ["patient_id", *FACTOR_NAMES, "risk"]
         assert truth["patient_id"].is_unique
         assert len(truth) == n

@@ -27,7 +27,7 @@ def _without_slurm(tmp_path, monkeypatch):
         ("extract slides --out f.zarr --parts 2 --time 60", "--cluster slurm: sbatch is not on PATH"),
         ("extract slides --out f.zarr --parts 2", "--time: SLURM needs a time limit"),
         ("extract absent --out f.zarr --parts 2 --cluster local", "absent: no such file or folder"),
-        ("extract slides --out f.zarr --cluster local", "--parts: is needed"),
+        ("extract slides --out f.zarr --cluster local", "--parts is missing"),
         ("extract slides --out f.zarr --parts 2 --cluster local", "--parts: 2 are more than the 1 slides"),
         ("extract slides --out f.zarr --parts 1 --cluster local --shard 1/2", "--shard: --parts divides the slides"),
         ("extract slides --out f.zarr --parts 1 --cluster local --overwrite", "--overwrite: a part that is requeued"),
