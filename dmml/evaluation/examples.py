@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dmml.evaluation.predictions import PREDICTED_VALUE
 from dmml.evaluation.report.formatting import in_unit, percent
 from dmml.evaluation.statistics.weighted import harrell_pairs, pairs_per_patient
+from dmml.evaluation.values.column import PREDICTED_VALUE
 
 EACH = 2
 """Number of right and of wrong patients."""

@@ -26,11 +26,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from dmml.atomic_files import atomic_write
 from dmml.errors import InputError
+from dmml.evaluation.values.column import PREDICTED_VALUE
 
 TEXT_COLUMNS = frozenset({"patient_id", "label"})
 """Columns that hold text even if it looks like numbers; class names may be "2" and "3"."""
-PREDICTED_VALUE = "predicted_value"
-"""Column of the predicted value of a regression, in its units"""
 NUMERIC_COLUMNS = (
     "time",
     "event",

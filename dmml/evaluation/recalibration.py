@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from dmml.evaluation.evaluation_result import Evaluation
-from dmml.evaluation.predictions import PREDICTED_VALUE, curve_at, known_labels, survival_days
+from dmml.evaluation.predictions import curve_at, known_labels, survival_days
 from dmml.evaluation.report.formatting import horizon_name, percent
 from dmml.evaluation.statistics.calibration import Calibration
+from dmml.evaluation.values.column import PREDICTED_VALUE
 
 MIN_EVENTS = 10
 """Minimum number of events, or of patients in the rarest class that occurs.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dmml.errors import InputError
-from dmml.evaluation.predictions import PREDICTED_VALUE
+from dmml.evaluation.values.column import PREDICTED_VALUE
 from dmml.linear.likelihoods import HUBER_THRESHOLD, HuberLikelihood, NormalLikelihood
 from dmml.tasks.base import OutcomeColumns, Task, calibrated
 from dmml.tasks.conformal import ValueIntervals

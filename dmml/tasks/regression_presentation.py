@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dmml.evaluation.predictions import PREDICTED_VALUE
 from dmml.evaluation.report.formatting import axis_label, in_unit
+from dmml.evaluation.values.column import PREDICTED_VALUE
 from dmml.tasks.presentation import Columns, Headline, PatientAnswer, Presentation
 
 if TYPE_CHECKING:

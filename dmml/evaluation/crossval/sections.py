@@ -13,12 +13,13 @@ from dmml.evaluation.crossval.tables import hazard_ratio_table
 from dmml.evaluation.endpoints.regression import value_name
 from dmml.evaluation.plots.curves.decision import decision_plot
 from dmml.evaluation.plots.plot import file_name
-from dmml.evaluation.predictions import PREDICTED_VALUE, known_labels
+from dmml.evaluation.predictions import known_labels
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
 from dmml.evaluation.report.decision_table import HOW_TO_READ as NET_BENEFIT
 from dmml.evaluation.report.decision_table import decision_table
 from dmml.evaluation.report.flow_section import CAPTION, checked_flow_plot
 from dmml.evaluation.report.section import Section
+from dmml.evaluation.values.column import PREDICTED_VALUE
 
 N_CALIBRATED = 2
 """Number of models whose calibration is shown."""

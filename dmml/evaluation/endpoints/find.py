@@ -10,7 +10,7 @@ from dmml.evaluation.endpoints.base import Context, Endpoint
 from dmml.evaluation.endpoints.classification import ClassificationEndpoint
 from dmml.evaluation.endpoints.regression import RegressionEndpoint
 from dmml.evaluation.endpoints.survival import SurvivalEndpoint
-from dmml.evaluation.predictions import PREDICTED_VALUE
+from dmml.evaluation.values.column import PREDICTED_VALUE
 
 SURVIVAL, CLASSIFICATION, REGRESSION = SurvivalEndpoint(), ClassificationEndpoint(), RegressionEndpoint()
 

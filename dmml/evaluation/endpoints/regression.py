@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from dmml.evaluation.endpoints.base import Context, Endpoint
 from dmml.evaluation.evaluate import MetricEntry
-from dmml.evaluation.predictions import PREDICTED_VALUE
 from dmml.evaluation.values import metrics
+from dmml.evaluation.values.column import PREDICTED_VALUE
 from dmml.evaluation.values.metrics import PredictedValues
 
 if TYPE_CHECKING:

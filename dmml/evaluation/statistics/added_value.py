@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from scipy.stats import chi2
 
-from dmml.evaluation.predictions import PREDICTED_VALUE
+from dmml.evaluation.values.column import PREDICTED_VALUE
 from dmml.linear.ridge import cox_log_likelihood, fit_cox
 
 _TRACE = 1e-6

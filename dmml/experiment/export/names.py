@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dmml.evaluation.predictions import PREDICTED_VALUE
 from dmml.evaluation.report.formatting import axis_label
+from dmml.evaluation.values.column import PREDICTED_VALUE
 
 SLIDES = "slides"
 """Input whose length is the patient's number of slides"""
