@@ -60,9 +60,9 @@ def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> N
         LOGGER.info("       %s", _duration(time.monotonic() - begun))
     LOGGER.info(
         "\nDone in %s. Look first at:\n"
-        "  %s   how well slides alone rank patients of other hospitals\n"
-        "  dmml view %s       slides with what every tile contributes, in the browser\n"
-        "  %s               what the steps have printed",
+        "  %-32s how well slides alone rank patients of other hospitals\n"
+        "  dmml view %-22s slides with what every tile contributes, in the browser\n"
+        "  %-32s what the steps have printed",
         _duration(time.monotonic() - started),
         REPORT,
         STUDENT,
