@@ -47,14 +47,14 @@ def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> N
         if step.is_done():
             LOGGER.info("%s: done before", place)
             continue
-        LOGGER.info("%s\n       dmml %s", place, " ".join(step.argv))
+        LOGGER.info("%s\n       %s", place, step.line)
         begun = time.monotonic()
         exit_code = _logged(step, dispatch)
         if exit_code in STOPPED:  # the step itself has printed how to resume
             raise SystemExit(exit_code)
         if exit_code:
             raise InputError(
-                f"the step `dmml {' '.join(step.argv)}` failed; correct what its message names and run the demo again, which "
+                f"the step `{step.line}` failed; correct what its message names and run the demo again, which "
                 f"continues there; its output is in {LOG}"
             )
         LOGGER.info("       %s", _duration(time.monotonic() - begun))
@@ -75,7 +75,7 @@ def _logged(step: Step, dispatch: Callable[[Sequence[str]], int]) -> int:
     if LOGGER.isEnabledFor(logging.DEBUG):
         return dispatch(step.argv)
     with LOG.open("a", encoding="utf-8") as log, redirect_stdout(log):
-        print(f"\n> dmml {' '.join(step.argv)}")
+        print(f"\n> {step.line}")
         return dispatch(step.argv)
 
 
@@ -96,6 +96,11 @@ class Step:
     title: str
     argv: list[str]
     is_done: Callable[[], bool]
+
+    @property
+    def line(self) -> str:
+        """The command line as a user types it."""
+        return "dmml " + " ".join(self.argv)
 
 
 def steps(args: argparse.Namespace) -> list[Step]:
