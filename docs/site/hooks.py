@@ -38,9 +38,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Turn equations into MathML, and links to files outside of `docs/` into links to their pages or to the files."""
-    return LINK.sub(_link_of(page), _with_mathml(markdown))
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Turn equations into MathML, and links to files outside of `docs/` into links to their pages or to copies."""
+    return LINK.sub(_link_of(page, config, files), _with_mathml(markdown))
 
 
 def _with_mathml(markdown: str) -> str:
@@ -55,7 +55,7 @@ def _mathml(match: re.Match[str]) -> str:
     return latex2mathml.converter.convert(match["block"] or match["inline"], display=display)
 
 
-def _link_of(page: Page) -> Callable[[re.Match[str]], str]:
+def _link_of(page: Page, config: MkDocsConfig, files: Files) -> Callable[[re.Match[str]], str]:
     name = page.file.src_uri
     copied = {name: source for source, name in COPIED.items()}
     folder = (ROOT / copied[name]).parent if name in copied else (ROOT / "docs" / name).parent
@@ -68,6 +68,11 @@ def _link_of(page: Page) -> Callable[[re.Match[str]], str]:
             return f"]({depth}{target.relative_to(ROOT / 'docs')}{anchor})" if name in copied else match[0]
         if target.is_relative_to(ROOT) and str(target.relative_to(ROOT)) in COPIED:
             return f"]({depth}{COPIED[str(target.relative_to(ROOT))]}{anchor})"
+        if target.is_file():
+            copy = f"repository/{target.relative_to(ROOT)}"
+            if files.get_file_from_path(copy) is None:
+                files.append(File.generated(config, copy, abs_src_path=str(target)))
+            return f"]({depth}{copy})"
         return f"]({path_to_repository(page)}{target.relative_to(ROOT)})" if target.exists() else match[0]
 
     return replaced

@@ -19,10 +19,13 @@ def run(args: argparse.Namespace) -> None:
     """Write the folder, and print what to do with it.
 
     Raises:
-        InputError: There is no such task, or the folder is not empty.
+        InputError: There is no such task, the folder is not empty, or its name can't stand in a config.
     """
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise InputError(f"--out {args.out}: already exists; name a new folder")
+    # Lightning's command line reads a value of a config once more as YAML wherever a section could stand in its place.
+    if unreadable := [mark for mark in (": ", " #") if mark in str(args.out)]:
+        raise InputError(f"--out {args.out}: {unreadable[0]!r} in a path has a meaning in configs; name another folder")
     check_writable(args.out.parent, "name another folder with --out")
     from dmml.simulate.cohort_template import TASKS, next_commands, write_template
 
