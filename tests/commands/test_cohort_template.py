@@ -7,7 +7,7 @@ from dmml.simulate.cohort_template import TASKS
 
 pytestmark = pytest.mark.slow
 
-FOLDER = "data/our \"2024\" cohort's"
+FOLDER = 'data/our "2024" cohort\'s'
 """A folder whose name needs quotes in configs and in the shell"""
 
 

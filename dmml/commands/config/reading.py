@@ -147,13 +147,18 @@ def _check_size(content: object, place: str) -> None:
 
 
 def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
-    """Merge one config into another; sections with the same class are merged key by key, others replaced."""
+    """Merge one config into another: arguments of the same class, or of no class, key by key; others are replaced."""
     for key, value in more.items():
         old = into.get(key)
-        if isinstance(value, dict) and isinstance(old, dict) and value.get("class_path", 0) == old.get("class_path", 0):
+        if isinstance(value, dict) and isinstance(old, dict) and not _replaces_class(value, old):
             _merge(old, value)
         else:
             into[key] = value
+
+
+def _replaces_class(section: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Whether a section names another class than the section that it is merged into."""
+    return "class_path" in section and section["class_path"] != old.get("class_path")
 
 
 def apply_options(config: dict[str, Any], argv: list[str]) -> None:
