@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jsonargparse
+import yaml
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -53,6 +54,12 @@ from dmml.progress_bars import is_quiet
 from dmml.training.subspace_module import SubspaceModule
 
 LOGGER = logging.getLogger(__name__)
+jsonargparse.set_dumper(  # as its own one, but in C: configs from checkpoints have thousands of genes
+    "yaml",
+    lambda data: yaml.dump(
+        data, Dumper=yaml.CSafeDumper, default_flow_style=False, allow_unicode=True, sort_keys=False
+    ),
+)
 C = TypeVar("C", bound=Callback)
 
 
@@ -72,6 +79,14 @@ class DMMLCLI(LightningCLI):
         parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
         parser.add_lightning_class_args(self._model_class, "model", subclass_mode=True, required=False)
         parser.add_lightning_class_args(self._datamodule_class, "data", subclass_mode=True, required=True)
+
+    def _dump_config(self) -> None:
+        """As in the stock CLI, but without validating again what was just parsed, and with YAML read in C."""
+        if not hasattr(self, "config_dump"):
+            text = self.parser.dump(
+                self.config, format="yaml", skip_validation=True, skip_link_targets=False, skip_none=False
+            )
+            self.config_dump = yaml.load(text, Loader=yaml.CSafeLoader)[self.subcommand]
 
     def before_instantiate_classes(self) -> None:
         """Determine the run folder, and check that the config or the checkpoint names a model."""

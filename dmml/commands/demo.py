@@ -11,10 +11,14 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+from dmml.atomic_files import write_text
 from dmml.errors import InputError
 
 LOGGER = logging.getLogger(__name__)
 COHORTS = Path("demo")
+CONFIGS = Path("configs")
+SHIPPED = Path(__file__).resolve().parents[1] / "configs"
+"""The repository's configs, which are part of the package"""
 LOG = Path("runs/demo.log")
 TEACHER, STUDENT = Path("runs/demo"), Path("runs/demo_student")
 REPORT = STUDENT / "report.html"
@@ -42,6 +46,7 @@ def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> N
     started = time.monotonic()
     plan = steps(args)
     LOG.parent.mkdir(parents=True, exist_ok=True)
+    _write_configs()
     for number, step in enumerate(plan, start=1):
         place = f"{number:>2}/{len(plan)}  {step.title}"
         if step.is_done():
@@ -68,6 +73,14 @@ def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> N
         STUDENT,
         LOG,
     )
+
+
+def _write_configs() -> None:
+    """Write the demo's configs where the user can read and change them; a checkout has them already."""
+    for source in sorted(SHIPPED.glob("demo*.yaml")):
+        if not (CONFIGS / source.name).exists():
+            CONFIGS.mkdir(exist_ok=True)
+            write_text(CONFIGS / source.name, source.read_text(encoding="utf-8"))
 
 
 def _logged(step: Step, dispatch: Callable[[Sequence[str]], int]) -> int:
@@ -115,13 +128,13 @@ def steps(args: argparse.Namespace) -> list[Step]:
         plan.append(Step(f"{cohort}: slides to features", slides, _same_slides(folder / "slides", store)))
         rna = ["cohort", "expression", str(folder / "rna"), "--out", str(table)]
         plan.append(Step(f"{cohort}: RNA files to one table", rna, table.is_file))
-    teacher, student = (["fit", "--config", f"configs/{run.name}.yaml", "--resume"] for run in (TEACHER, STUDENT))
+    teacher, student = (["fit", "--config", f"{CONFIGS}/{run.name}.yaml", "--resume"] for run in (TEACHER, STUDENT))
     plan.append(Step("train the teacher, which reads slides and RNA", teacher, _finished(TEACHER)))
     plan.append(Step("train the student, which reads slides alone", student, _finished(STUDENT)))
     for name, run_folder in (("teacher", TEACHER), ("student", STUDENT)):
         best = run_folder / "checkpoints" / "best.ckpt"
         report = run_folder / "test" / "held_out" / "report.html"
-        argv = ["test", "--ckpt_path", str(best), "--config", "configs/demo_held_out.yaml"]
+        argv = ["test", "--ckpt_path", str(best), "--config", f"{CONFIGS}/demo_held_out.yaml"]
         plan.append(Step(f"test the {name} on the held-out cohort", argv, _newer(report, best)))
     tested = [folder / "test" / "held_out" / "metrics.json" for folder in (TEACHER, STUDENT)]
     argv = ["report", str(TEACHER), str(STUDENT), "--out", str(REPORT)]

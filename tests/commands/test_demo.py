@@ -50,6 +50,17 @@ def test_steps_run_in_order_and_a_finished_step_is_not_run_again():
     assert not {"fit", "test", "report"} & {argv[0] for argv in ran}
 
 
+def test_an_installed_package_writes_the_configs_and_keeps_those_of_the_user():
+    demo.CONFIGS.mkdir()
+    (demo.CONFIGS / "demo.yaml").write_text("changed")
+    with pytest.raises(InputError):
+        demo.run(arguments(), lambda argv: 1)
+    assert (demo.CONFIGS / "demo.yaml").read_text() == "changed"
+    assert {step.argv[2] for step in demo.steps(arguments()) if step.argv[0] == "fit"} <= {
+        str(path) for path in demo.CONFIGS.iterdir()
+    }
+
+
 def test_a_step_that_fails_stops_the_demo_and_is_named():
     with pytest.raises(InputError, match="extract"):
         demo.run(arguments(), lambda argv: int(argv[0] == "extract"))

@@ -1,4 +1,4 @@
-"""Adapt matplotlib's SVG for a page: unique ids, the page's colours and font, tooltips, and layers to choose from."""
+"""Adapt matplotlib's SVG: for a page with unique ids, its colours, tooltips and layers, or as a file on white."""
 
 from __future__ import annotations
 
@@ -46,6 +46,13 @@ def inline_svg(
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def svg_on_white(svg: str) -> str:
+    """Return an SVG file written by matplotlib with a white background."""
+    head, end, body = svg.translate(_UNWRITABLE).partition("<svg ")
+    attributes, close, content = body.partition(">")
+    return f'{head}{end}{attributes}{close}\n <rect width="100%" height="100%" fill="white"/>{content}'
 
 
 def _adapted(name: str, value: str, prefix: str, replacements: Mapping[str, str]) -> str:

