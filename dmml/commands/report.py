@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     from dmml.evaluation.report.build import write_report
 
     path = write_report(args.runs, args.out, user_plots)
-    print(f"{path} ({len(tests)} test{'s' if len(tests) != 1 else ''}, {path.stat().st_size / 1e6:.1f} MB)")
+    print(f"{path} ({len(tests)} test{'s' if len(tests) != 1 else ''}, {_size(path)})")
 
 
 def _report_crossval(folder: Path, args: argparse.Namespace) -> None:
@@ -81,7 +81,7 @@ def _report_crossval(folder: Path, args: argparse.Namespace) -> None:
     from dmml.evaluation.crossval.report import write_crossval_report
 
     path = write_crossval_report(folder, args.out, user_plots)
-    print(f"{path} (cross-validation, {path.stat().st_size / 1e6:.1f} MB)")
+    print(f"{path} (cross-validation, {_size(path)})")
 
 
 def _compare_crossvals(args: argparse.Namespace) -> None:
@@ -98,7 +98,13 @@ def _compare_crossvals(args: argparse.Namespace) -> None:
     path, warning = write_comparison(first, second, pairs, args.out)
     if warning:
         print(warning)
-    print(f"{path} (two cross-validations, {path.stat().st_size / 1e6:.1f} MB)")
+    print(f"{path} (two cross-validations, {_size(path)})")
+
+
+def _size(path: Path) -> str:
+    """Size of a file as text; a comparison without plots takes only some kB."""
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
 
 
 def _model_names(text: str) -> tuple[str, str]:

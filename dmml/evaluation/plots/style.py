@@ -22,7 +22,7 @@ SUBSPACE_COLOR = {"tumor": VERMILLION, "tme": BLUE}
 
 DASHED = (0, (4, 3))
 """Line style of reference lines."""
-_STYLE: dict[RcKeyType, Any] = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -46,13 +46,14 @@ _STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",  # text stays text: searchable, editable, read aloud, and a fifth of the size of outlines
     "svg.hashsalt": "dmml",
 }
+"""Settings of Matplotlib; a notebook applies them to its own plots with `plt.rcParams.update(STYLE)`"""
 
 
 def style() -> AbstractContextManager:
     """Context for making and saving figures in the common style."""
     import matplotlib
 
-    return matplotlib.rc_context(_STYLE)
+    return matplotlib.rc_context(STYLE)
 
 
 def new_figure(width: float = 4.7, height: float = 3.5) -> tuple[Figure, Axes]:
