@@ -20,6 +20,8 @@ from results_page import results_page  # noqa: E402
 
 COPIED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "deploy/README.md": "deploy.md"}
 """{file of the repository: page that shows it}"""
+SHIM = Path(__file__).parent / "iframe-worker" / "shim.js"
+"""With it, the search works in a page that was opened from a folder"""
 CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 EQUATION = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+)\$", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
@@ -35,6 +37,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     }
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
+    files.append(File.generated(config, "assets/iframe-worker/shim.js", abs_src_path=str(SHIM)))
     return files
 
 
