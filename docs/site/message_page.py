@@ -36,6 +36,7 @@ def message_page(package: Path) -> str:
     """
     messages = [message for message in collect_messages(package) if message.has_text]
     sections = [
+        "---\nsearch: {boost: 5}\n---",  # whoever types a message wants its place first
         "# Messages",
         f"Everything that dmml says about input that it cannot use, read from the code. `{VALUE}` stands for a name or a value. "
         "The search of this site finds a message by its words; [Troubleshooting](../troubleshooting.md) explains the most "
