@@ -17,11 +17,12 @@ from dmml.evaluation.plots.plot import Plot
 
 @pytest.fixture(scope="package", autouse=True)
 def _light():
-    """Leave out what takes most of the time and shows nothing about the commands: resamples, processes, files of plots."""
+    """Leave out what takes most of the time and shows nothing about the commands: resamples, processes, drawing."""
     save = Plot.save
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interval_settings, "RESAMPLES", 50)
         patch.setattr(Plot, "save", lambda plot, folder, suffixes=(): save(plot, folder, suffixes))
+        patch.setattr(Plot, "inline_svg", lambda plot, prefix: '<svg xmlns="http://www.w3.org/2000/svg"></svg>')
         patch.setattr(extract, "options_of", lambda args: options_of(args) | {"readers": 0})
         yield
 

@@ -115,3 +115,46 @@ def test_commands_of_the_page_are_run_or_parsed(page, work_in, project_with_runs
                 assert main(arguments) == 0, f"{block.place}: {words}"
             else:
                 parse(arguments, repository, monkeypatch)
+
+
+def test_the_commands_that_are_only_parsed_exist():
+    assert PARSED_ONLY.keys() <= {*TOOLS, *TRAINER}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "extract slides --out f.zarr --no-such-option 1",
+        "submit extract slides --out f.zarr --parts 2 --no-such-option 1",
+        "submit fit --config configs/luad.yaml --data.no_such_key 1",
+        "crossval --config configs/no_such_file.yaml",
+        "fit --config configs/luad.yaml --trainer.no_such_key 1",
+        "features no-such-verb f.zarr",
+        "no-such-command",
+    ],
+)
+def test_a_command_that_does_not_exist_is_noticed(command, work_in, project, repository, monkeypatch):
+    work_in(project)
+    with pytest.raises((AssertionError, SystemExit, KeyError)):
+        parse(command.split(), repository, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make no-such-target", "pip install dmml[no_such_extra]", "python benchmarks/no_such_script.py",
+        "kubectl apply -f deploy/kubernetes/absent.yaml", "kubectl wait job/absent", "unknown-program x",
+        "nextflow run deploy/nextflow --no_such_parameter 1", "python export/run_model.py f.zarr --no-such-option",
+    ],
+)  # fmt: skip
+def test_an_absent_target_of_another_program_is_noticed(command, repository):
+    with pytest.raises((AssertionError, SystemExit)):
+        check_other_program(command.split(), repository)
+
+
+def test_a_loop_and_a_continued_line_are_read_as_the_shell_does(tmp_path):
+    text = "for k in 0 1; do\n  dmml fit --data.fold $k \\\n    --resume\ndone\ndmml report 'a b' # comment\n"
+    commands = Block("page", 1, "bash", text, "").commands(tmp_path)
+    assert commands[0] == ["dmml", "fit", "--data.fold", "0", "--resume"]
+    assert commands[2] == ["dmml", "report", "a b"]
+    assert without_repeats(commands) == [commands[0], commands[2]]
