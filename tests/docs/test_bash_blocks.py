@@ -133,8 +133,8 @@ def test_the_commands_that_are_only_parsed_exist():
         "no-such-command",
     ],
 )
-def test_a_command_that_does_not_exist_is_noticed(command, work_in, project, repository, monkeypatch):
-    work_in(project)
+def test_a_command_that_does_not_exist_is_noticed(command, tmp_path, repository, monkeypatch):
+    shutil.copytree(repository / "configs", tmp_path / "configs")
     with pytest.raises((AssertionError, SystemExit, KeyError)):
         parse(command.split(), repository, monkeypatch)
 
