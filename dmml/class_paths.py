@@ -1,4 +1,4 @@
-"""Classes that a file names by their path, such as a user's own model or endpoint. Uses the standard library only."""
+"""Classes and functions of the user's own, which a file or an option names by their path. Uses the standard library only."""
 
 from __future__ import annotations
 
@@ -101,3 +101,40 @@ def check_class_paths(content: object, source: str | Path) -> None:
     elif isinstance(content, (list, tuple)):
         for value in content:
             check_class_paths(value, source)
+
+
+def import_named(option: str, name: str, kind: str = "function") -> object:
+    """Import what an option names.
+
+    Args:
+        option: The option, for messages, e.g. `--tissue`.
+        name: `module:name`. The module may lie in the working directory.
+        kind: What is named, for messages: `function` or `class`.
+
+    Raises:
+        InputError: The name has another form, the module cannot be imported, or it has no such name.
+    """
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise InputError(f"{option} {name}: name a {kind} as module:{kind}, e.g. my_module:my_{kind}")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise InputError(
+                f"{option} {name}: {module} cannot be imported ({described(error)}); correct it first"
+            ) from error
+        raise InputError(
+            f"{option} {name}: there is no module {module}; put {module}.py into the working directory, {Path.cwd()}"
+        ) from None
+    except Exception as error:
+        if isinstance(error, AttributeError) and error.name == attribute:
+            raise InputError(f"{option} {name}: {module} has no {kind} {attribute}; name one that it defines") from None
+        raise InputError(
+            f"{option} {name}: {module} cannot be imported ({described(error)}); correct it first"
+        ) from error
+
+
+def described(error: Exception) -> str:
+    """Return the class of an exception, and its text if it has any."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     encoding.add_argument(
         "--encoder",
         metavar="NAME",
-        help="timm name, hf-hub:owner/model, or resnet50, uni, uni2-h, virchow2, gigapath, h-optimus-1, … "
-        "(default: tf_efficientnet_lite0)",
+        help="timm name, hf-hub:owner/model, or resnet50, uni, uni2-h, virchow2, gigapath, h-optimus-1, …, or "
+        "module:Class of your own (default: tf_efficientnet_lite0)",
     )
     encoding.add_argument("--weights", metavar="PATH", help="local weights of the encoder: safetensors or a state dict")
     encoding.add_argument("--precision", default="32", metavar="P", help="32 (default), bf16 or 16")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmml.class_paths import import_class
+from dmml.class_paths import check_class_path, import_class
 from dmml.cohort.file_hashes import hash_of
 from dmml.errors import InputError, reason_of
 from dmml.experiment.fit_defaults import SHORT_NAMES
@@ -139,11 +139,13 @@ def load_encoder_of(model: CheckpointModel, weights: str | Path | None = None) -
         weights: Local weights; needed if no package contains them and there is no network.
 
     Raises:
-        InputError: The encoder cannot be loaded, or its weights or preprocessing differ.
+        InputError: The encoder cannot be loaded, its weights or preprocessing differ, or it is a class of the user's own
+            whose code lies in the same folder as the checkpoint.
     """
     from dmml.slides.encoders.backend_choice import cached_encoder
     from dmml.slides.encoders.build import load_encoder
     from dmml.slides.encoders.encoder import cuda_is_available
+    from dmml.slides.encoders.user_encoder import is_user_encoder
 
     expected, tile_px = model.encoder, model.tile_px
     if expected.get("content") == VECTORS:
@@ -155,6 +157,8 @@ def load_encoder_of(model: CheckpointModel, weights: str | Path | None = None) -
         cached = cached_encoder(expected, tile_px=tile_px)
         if cached is not None:
             return cached
+    if is_user_encoder(expected["name"]):
+        check_class_path(expected["name"].replace(":", "."), model.path)
     try:
         encoder = load_encoder(expected["name"], weights, tile_px=tile_px)
     except InputError as error:

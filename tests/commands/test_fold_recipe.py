@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
-import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from doc_blocks import blocks_of
 from html_page import Page
 
 from dmml.__main__ import main
@@ -21,14 +19,10 @@ PATIENTS = 40
 
 
 @pytest.fixture
-def recipe(repository, tmp_path) -> list[list[str]]:
+def recipe(tmp_path) -> list[list[str]]:
     """The command lines of the page, as a shell expands its loop."""
-    page = (repository / "docs" / "scaling.md").read_text()
-    section = page.split("\n## Fold by fold\n")[1].split("\n## ")[0]
-    [block] = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
-    shell = f'dmml() {{ printf "%q " "$@"; echo; }}\n{block}'
-    lines = subprocess.run(["bash", "-euc", shell], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [shlex.split(line) for line in lines]
+    [block] = [block for block in blocks_of("docs/scaling.md", "bash") if block.text.startswith("for k in ")]
+    return [words[1:] for words in block.commands(tmp_path)]
 
 
 @pytest.fixture

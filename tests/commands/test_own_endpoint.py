@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from doc_blocks import block_with
 from html_page import Page
 
 from dmml.__main__ import main
@@ -51,12 +51,10 @@ TASK = {"class_path": "my_task.MarkerLevel"}
 
 
 @pytest.fixture(scope="module")
-def journey(tmp_path_factory, repository) -> Journey:
+def journey(tmp_path_factory) -> Journey:
     """The example of the docs as a module, and a student that was fitted with it."""
     root = tmp_path_factory.mktemp("own_endpoint")
-    blocks = re.findall(r"```python\n(.*?)```", (repository / "docs" / "extending.md").read_text(), re.DOTALL)
-    [code] = [block for block in blocks if "class MarkerEndpoint" in block]
-    (root / "my_task.py").write_text(code)
+    (root / "my_task.py").write_text(block_with("docs/extending.md", "class MarkerEndpoint"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setattr(sys, "path", [*sys.path, str(root)])

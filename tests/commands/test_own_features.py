@@ -1,12 +1,12 @@
 """The code in the docs that writes a store from arrays is run as printed, and a model is trained on the store."""
 
 import json
-import re
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from doc_blocks import block_with
 
 from dmml.__main__ import main
 from dmml.store import FeatureStore
@@ -15,10 +15,9 @@ CELLS = np.array([(x, y) for x in range(4) for y in range(3)])
 PATIENTS = [f"P{i:02d}" for i in range(16)]
 
 
-def snippet(path):
+def snippet(page):
     """The block of Python in a page that makes a store."""
-    blocks = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
-    (block,) = [block for block in blocks if "FeatureStore.create" in block]
+    block = block_with(page, "FeatureStore.create")
     assert len([line for line in block.splitlines() if line.strip()]) <= 8
     return block
 
@@ -40,11 +39,11 @@ def config(name, patients, features, **more):
 
 
 @pytest.mark.slow
-def test_a_model_is_trained_on_the_store_of_the_example(repository, tmp_path, capsys):
+def test_a_model_is_trained_on_the_store_of_the_example(tmp_path, capsys):
     """The import names the same encoder with unknown weights, so the checkpoint accepts both stores."""
     rng = np.random.default_rng(0)
     my_slides = [(f"{patient}-1", draw(rng), CELLS * 448 + 30, 0.25) for patient in PATIENTS]
-    exec(compile(snippet(repository / "docs" / "your_cohort.md"), "your_cohort.md", "exec"), {"my_slides": my_slides})
+    exec(compile(snippet("docs/your_cohort.md"), "your_cohort.md", "exec"), {"my_slides": my_slides})
     store = FeatureStore("features.zarr")
     np.testing.assert_allclose(store.read("P00-1", 20).position, (CELLS * 448 + 30 + 224) * 0.25)
     np.testing.assert_array_equal(store.read("P00-1", 20).features, my_slides[0][1].astype(np.float16))
@@ -71,13 +70,12 @@ def test_a_model_is_trained_on_the_store_of_the_example(repository, tmp_path, ca
     assert FeatureStore("imported.zarr").attributes["encoder"] == store.attributes["encoder"]
 
 
-def test_the_code_in_the_documentation_makes_a_nested_store(repository, capsys):
+def test_the_code_in_the_documentation_makes_a_nested_store(capsys):
     rng = np.random.default_rng(0)
     coarse = np.array([(x, y) for x in range(2) for y in range(2)])
     parent = [int(np.flatnonzero((coarse == cell // 2).all(axis=1))[0]) for cell in CELLS]
     one = ("S", draw(rng)[:4], coarse * 224.0 + 112, draw(rng), CELLS * 112.0 + 56, parent)
-    page = repository / "docs" / "extraction.md"
-    exec(compile(snippet(page), "extraction.md", "exec"), {"my_slides": [one]})
+    exec(compile(snippet("docs/extraction.md"), "extraction.md", "exec"), {"my_slides": [one]})
     assert main(["features", "verify", "features.zarr"]) == 0
     assert "1 slides, all sound" in capsys.readouterr().out
     assert FeatureStore("features.zarr").read("S", 20).parent.tolist() == parent

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
+from dmml.class_paths import described, import_named
 from dmml.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class UserPlot:
                     plot.figure.draw_without_rendering()
         except Exception as error:
             raise InputError(
-                f"--plot {self.name}: failed on {results.cohort} ({_described(error)}); correct the function"
+                f"--plot {self.name}: failed on {results.cohort} ({described(error)}); correct the function"
             ) from error
         if plot is None:
             return None
@@ -87,27 +87,10 @@ def load_user_plot(name: str) -> UserPlot:
         InputError: The name has another form, or the function cannot be imported.
     """
     module, _, function = name.partition(":")
-    if not module or not function:
-        raise InputError(f"--plot {name}: name a function as module:function, e.g. my_plots:risk_by_age")
-    try:
-        loaded = getattr(import_module(module), function)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise InputError(
-                f"--plot {name}: {module} cannot be imported ({_described(error)}); correct it first"
-            ) from error
-        raise InputError(
-            f"--plot {name}: there is no module {module}; put {module}.py into the working directory, {Path.cwd()}"
-        ) from None
-    except Exception as error:
-        if isinstance(error, AttributeError) and error.name == function:
-            raise InputError(f"--plot {name}: {module} has no function {function}; name one that it defines") from None
-        raise InputError(
-            f"--plot {name}: {module} cannot be imported ({_described(error)}); correct it first"
-        ) from error
+    loaded = import_named("--plot", name)
     if not callable(loaded):
         raise InputError(f"--plot {name}: {function} of {module} is not a function")
-    return UserPlot(name, loaded)
+    return UserPlot(name, cast("Callable[[Results], Plot | None]", loaded))
 
 
 def draw_user_plots(user_plots: Sequence[UserPlot], results: Results, used_names: Iterable[str] = ()) -> list[Plot]:
@@ -132,7 +115,3 @@ def draw_user_plots(user_plots: Sequence[UserPlot], results: Results, used_names
         names.add(plot.name)
         plots.append(plot)
     return plots
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

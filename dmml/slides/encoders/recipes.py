@@ -54,7 +54,7 @@ class Recipe:
         """Advice for the user if the encoder cannot be built."""
         if self.gated:
             return "ask for access on its hub page and log in with `huggingface-cli login`, or give --weights FILE"
-        return "give a name of timm's or hf-hub:owner/model, and --weights FILE without a network"
+        return "give a name of timm's, hf-hub:owner/model or module:Class of your own, and --weights FILE without a network"
 
     def build(self, pretrained: bool) -> tuple[torch.nn.Module, dict[str, Any]]:
         """Build the network, with downloaded weights if `pretrained`, and return it with its preprocessing."""

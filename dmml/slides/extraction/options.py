@@ -88,7 +88,7 @@ class ExtractionOptions:
         check_precision(self.precision)
         check_backend(self.backend, self.precision, self.compiled)
         if isinstance(self.encoder, str):
-            check_weights(self.encoder, self.weights)
+            check_weights(self.encoder, self.weights, self.backend)
         elif self.encoder.tile_px != self.side_px:
             raise InputError(
                 f"tile_px {self.side_px}: the encoder was loaded for tiles of {self.encoder.tile_px} px; load it with "

@@ -10,12 +10,12 @@ pass. Coverslip edges, bubbles and dust are colourless, lines are thin, and fold
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import cast
 
 import numpy as np
 from scipy import ndimage
 
+from dmml.class_paths import import_named
 from dmml.errors import InputError
 from dmml.slides.tiling.grid import DEFAULT_TISSUE
 from dmml.slides.tiling.tissue_folds import fold_mask
@@ -125,13 +125,12 @@ def tissue_function(name: str) -> TissueFunction:
     Raises:
         InputError: It does not exist.
     """
-    module, _, function = name.partition(":")
-    try:
-        return cast("TissueFunction", getattr(import_module(module), function))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"--tissue {name}: not found ({error}); give {DEFAULT_TISSUE}, or module:function of a file in this folder"
-        ) from error
+    if ":" not in name:
+        raise InputError(f"--tissue {name}: give {DEFAULT_TISSUE}, or module:function of a file in this folder")
+    function = import_named("--tissue", name)
+    if not callable(function):
+        raise InputError(f"--tissue {name}: is not a function; name one of (picture, mpp)")
+    return cast("TissueFunction", function)
 
 
 def _areas(mask: np.ndarray, mpp: float, **parts: np.ndarray) -> dict[str, float]:

@@ -1,26 +1,22 @@
-"""docs/tcga.md, step by step, on a made-up cart: its commands exist as they are written, and lead to a model."""
+"""docs/tcga.md, step by step, on a made-up cart: its commands, as they are written, lead to a model."""
 
 from __future__ import annotations
 
 import argparse
 import re
-import shlex
 from importlib import import_module
 
 import numpy as np
 import pandas as pd
 import yaml
+from doc_blocks import blocks_of
 from gdc_downloads import Downloads, star_text
 
-from dmml.__main__ import TRAINER
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
 from dmml.cohort.rna.genes.gene_names import ensembl_index
 from dmml.commands.config.preflight import check
 
-COMMANDS = {
-    "cohort fetch": "cohort.fetch", "cohort gdc": "cohort.gdc", "cohort expression": "cohort.expression", "cohort split": "cohort.split",
-    "doctor": "doctor", "extract": "extract",
-}  # fmt: skip
+COMMANDS = {"cohort gdc": "cohort.gdc", "cohort split": "cohort.split", "doctor": "doctor"}
 
 
 def parsed(words: list[str]) -> tuple[object, argparse.Namespace]:
@@ -32,21 +28,10 @@ def parsed(words: list[str]) -> tuple[object, argparse.Namespace]:
     return module, parser.parse_args(words[name.count(" ") + 1 :])
 
 
-def written(repository) -> list[list[str]]:
+def written(folder) -> list[list[str]]:
     """The commands of the page, each as a list of words."""
-    blocks = re.findall(r"```bash\n(.*?)```", (repository / "docs" / "tcga.md").read_text(), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("dmml ")]
-    return [shlex.split(line)[1:] for line in lines]
-
-
-def test_every_command_on_the_page_exists(repository):
-    commands = written(repository)
-    assert {" ".join(words[:2]) for words in commands} >= {"cohort gdc", "cohort split", "doctor --config"}
-    for words in commands:
-        if words[0] in TRAINER:
-            assert (repository / words[words.index("--config") + 1]).is_file()
-        else:
-            parsed(words)
+    commands = [words for block in blocks_of("docs/tcga.md", "bash") for words in block.commands(folder)]
+    return [words[1:] for words in commands if words[0] == "dmml"]
 
 
 def test_the_page_leads_from_a_cart_to_a_model(repository, tmp_path, capsys):
@@ -63,7 +48,7 @@ def test_the_page_leads_from_a_cart_to_a_model(repository, tmp_path, capsys):
     sheet, clinical = made.write_sheet(), made.write_archive()
 
     gdc, split = (
-        next(words for words in written(repository) if words[:2] == ["cohort", name]) for name in ("gdc", "split")
+        next(words for words in written(tmp_path) if words[:2] == ["cohort", name]) for name in ("gdc", "split")
     )
     paths = {"data/luad/rna": made.rna, "gdc_sample_sheet.tsv": sheet, "clinical.cart.tar.gz": clinical}
     for words in (gdc, split):

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from doc_blocks import block_with
 from html_page import Page
 
 from dmml.__main__ import main
@@ -130,9 +131,8 @@ def test_a_plot_of_the_endpoint_is_a_plot_of_every_report(tmp_path, cohort, make
     assert "60 patients." in page.text
 
 
-def test_the_example_in_the_documentation_works(my_folder, cohort, make, repository):
-    text = (repository / "docs" / "reports.md").read_text()
-    (my_folder / "my_plots.py").write_text(text.split("```python\n", 1)[1].split("```", 1)[0])
+def test_the_example_in_the_documentation_works(my_folder, cohort, make):
+    (my_folder / "my_plots.py").write_text(block_with("docs/reports.md", "def risk_by_tissue"))
     make.survival(my_folder / "runs" / "luad", cohort, horizons=[365])
     assert main(["report", "runs/luad", "--plot", "my_plots:risk_by_tissue"]) == 0
     assert "One dot per patient of held_out." in Page((my_folder / "runs" / "luad" / "report.html").read_text()).text

@@ -1,12 +1,12 @@
 """TransMIL, MCAT and a baseline of the user's own in `dmml crossval` and `dmml report`."""
 
 import json
-import re
 import sys
 from pathlib import Path
 
 import pytest
 from crossvals import run, write_config
+from doc_blocks import block_with
 
 from dmml.__main__ import main
 from dmml.errors import InputError
@@ -31,11 +31,9 @@ class Linear(MaxPool):
 
 
 @pytest.fixture
-def my_folder(tmp_path, monkeypatch, repository) -> Path:
+def my_folder(tmp_path, monkeypatch) -> Path:
     """A user's folder with the network that docs/extending.md shows, and more; it is the working directory."""
-    blocks = re.findall(r"```python\n(.*?)```", (repository / "docs" / "extending.md").read_text(), re.DOTALL)
-    [code] = [block for block in blocks if "class MaxPool" in block]
-    (tmp_path / "my_networks.py").write_text(code + MORE)
+    (tmp_path / "my_networks.py").write_text(block_with("docs/extending.md", "class MaxPool") + MORE)
     monkeypatch.delitem(sys.modules, "my_networks", raising=False)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     monkeypatch.chdir(tmp_path)

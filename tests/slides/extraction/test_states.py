@@ -284,7 +284,7 @@ def test_tissue_can_be_found_by_a_user_s_function(make_slide, small_encoder, tmp
         with pytest.raises(InputError, match=message):
             extract(["in"], f"{name}.zarr", small_encoder, tissue=f"mine:{name}")
         assert states() == {"a.tif": "tissue_failed"}
-    with pytest.raises(InputError, match=r"--tissue mine:nothing: not found"):
+    with pytest.raises(InputError, match=r"--tissue mine:nothing: mine has no function nothing"):
         extract(["in"], "g.zarr", small_encoder, tissue="mine:nothing")
 
 
