@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format docs package results clean
+.PHONY: help install demo test check test-fast lint format docs package results clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,8 +23,11 @@ demo: install ## simulated slides and RNA -> teacher -> student -> report, in mi
 # One process for each core, one file of tests at a time, slow files first (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test: install ## the whole test suite, on all cores (about half an hour on two)
-	@$(PYTEST)
+test: install ## the tests of every part, on all cores
+	@$(PYTEST) -m "not check"
+
+check: install ## what a user gets as a whole: wheel, demo, documentation and its code, notebooks, benchmarks, jobs of SLURM
+	@$(PYTEST) -m check
 
 test-fast: install ## the tests that take milliseconds (about three minutes on two cores): for every change, before `make test`
 	@$(PYTEST) -m "not slow"

@@ -11,10 +11,30 @@ import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+CHECKED = (
+    "test_package.py",
+    "test_notebooks.py",
+    "test_site.py",
+    "docs/",
+    "benchmarks/",
+    "commands/submit/test_slurm.py",
+    "commands/test_fold_recipe.py",
+    "commands/test_paper_configs.py",
+    "commands/test_slides_to_report.py",
+    "cohort/fetch/test_next_commands.py",
+    "training/test_fit_kills_short.py",
+    "training/test_processes.py",
+)
+"""Files and folders whose slow tests try as a whole what a user gets, or start many processes: `make check` runs them"""
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the files with slow tests first, so that no test process is left alone with one at the end."""
+    """Mark the tests of `make check`, and run files with slow tests first, so that none is left alone at the end."""
+    for item in items:
+        path = item.path.relative_to(REPOSITORY / "tests").as_posix()
+        if item.get_closest_marker("slow") and path.startswith(CHECKED):
+            item.add_marker("check")
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow_files)
 

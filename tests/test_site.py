@@ -9,7 +9,7 @@ import pytest
 
 from dmml.__main__ import TOOLS, main
 
-pytestmark = [pytest.mark.slow, pytest.mark.check]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
