@@ -27,12 +27,19 @@ CHECKED = (
 )
 """Files and folders whose slow tests try as a whole what a user gets, or start many processes: `make check` runs them"""
 
+TOGETHER = ("experiment/export/", "docs/")
+"""Folders whose session fixtures would otherwise be made by each test process"""
+
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of `make check`, and run files with slow tests first, so that none is left alone at the end."""
+    """Mark the tests of `make check`, and run files with slow tests first, so that none is left alone at the end.
+
+    A test process takes whole files, or whole folders whose files share what takes minutes to make.
+    """
     for item in items:
         path = item.path.relative_to(REPOSITORY / "tests").as_posix()
+        item.add_marker(pytest.mark.xdist_group(next((folder for folder in TOGETHER if path.startswith(folder)), path)))
         if item.get_closest_marker("slow") and path.startswith(CHECKED):
             item.add_marker("check")
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
