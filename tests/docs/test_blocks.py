@@ -8,7 +8,6 @@ import pytest
 from doc_blocks import FENCE, REPOSITORY, blocks_of, dmml_arguments, pages
 
 LANGUAGES = {"bash", "python", "yaml"}
-PICTURES = {"mermaid"}
 COMMAND = re.compile(r"^\s*(\$ |dmml |python |import |from \w+ import |\w+: \S)", re.MULTILINE)
 
 
@@ -19,7 +18,7 @@ def test_every_block_is_read_by_a_test(page):
         "a fence is indented"
     )
     for block in blocks_of(page):
-        if block.language not in LANGUAGES | PICTURES:
+        if block.language not in LANGUAGES:
             assert not block.language, f"{block.place}: no test reads {block.language}"
             assert not COMMAND.search(block.text), f"{block.place}: name the language of this code"
 
