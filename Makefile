@@ -21,7 +21,7 @@ demo: install ## simulated slides and RNA -> teacher -> student -> report, in mi
 	@$(BIN)/dmml demo
 
 # One process for each core, one file or folder of tests at a time, slow files first (tests/conftest.py).
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: install ## the tests of every part, on all cores
 	@$(PYTEST) -m "not check"

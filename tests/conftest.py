@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CHECKED = (
@@ -31,17 +32,28 @@ TOGETHER = ("experiment/export/", "docs/")
 """Folders whose session fixtures would otherwise be made by each test process"""
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` selects
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of `make check`, and run files with slow tests first, so that none is left alone at the end.
+class FilesAndFolders(LoadFileScheduling):
+    """Gives a test process whole files, or whole folders of `TOGETHER`."""
 
-    A test process takes whole files, or whole folders whose files share what takes minutes to make.
-    """
-    for item in items:
-        path = item.path.relative_to(REPOSITORY / "tests").as_posix()
-        item.add_marker(pytest.mark.xdist_group(next((folder for folder in TOGETHER if path.startswith(folder)), path)))
-        if item.get_closest_marker("slow") and path.startswith(CHECKED):
-            item.add_marker("check")
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return next((folder for folder in TOGETHER if file.startswith(f"tests/{folder}")), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesAndFolders | None:
+    """Replace the scheduling by files; `xdist_group` would need a mark on every test."""
+    return FilesAndFolders(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests of `make check`."""
+    path = item.path.relative_to(REPOSITORY / "tests").as_posix()
+    if item.get_closest_marker("slow") and path.startswith(CHECKED):
+        item.add_marker("check")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with slow tests first, so that no test process is left alone with one at the end."""
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow_files)
 

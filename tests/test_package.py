@@ -20,7 +20,9 @@ pytestmark = pytest.mark.slow
 def archives(repository, tmp_path_factory) -> Path:
     """Folder with the wheel, which is built from the source archive, and that archive."""
     out = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, "-m", "build", "--outdir", out, repository], check=True, capture_output=True)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(repository)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
     return out
 
 
