@@ -44,7 +44,9 @@ model:
   class_path: MultimodalDataModule
   init_args:
     name: {name}
-    clinical: {clinical}          # one row per slide or per patient; any column names
+    clinical: {clinical}          # one row per slide or per patient
+    patient_id: patient_id                # its columns may have any names
+    slide_id: slide_id                    # without this column in the table, slides are named after patients
     outcome: {outcome}
     covariates: [age, sex, stage]         # compared with the model, and never read by it
     expression: {expression}  # from `dmml cohort expression`; without this line: slides alone

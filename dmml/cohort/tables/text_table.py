@@ -123,7 +123,7 @@ def require_column(table: TextTable, column: str, option: str) -> str:
     similar = difflib.get_close_matches(column, table.columns, n=3, cutoff=0.4)
     ordered = [*similar, *(name for name in table.columns if name and name not in similar)]
     columns = ", ".join(ordered[:12]) + (f", … ({len(ordered)} in all)" if len(ordered) > 12 else "")
-    raise InputError(f"{table.path}: no column {column!r} ({option}); its columns are: {columns}")
+    raise InputError(f"{table.path}: no column {column!r} ({option}); name one of its columns: {columns}")
 
 
 def _line_of_comment(table: TextTable, column: str) -> int | None:

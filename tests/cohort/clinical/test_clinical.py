@@ -65,7 +65,7 @@ def test_events_may_be_written_in_words(word, event):
         (
             "patient_id,t,e\np,1,1\n",
             {"outcome": {"time": "tt", "event": "e"}},
-            r"no column 'tt' \(outcome\); its columns are: t, ",
+            r"no column 'tt' \(outcome\); name one of its columns: t, ",
         ),
         ("case,t,e\np,1,1\n", {}, "no column 'patient_id'"),
         ("patient_id,t,e\np,soon,1\n", {"outcome": DAYS}, "line 2: 'soon' in 't' is not a number"),
