@@ -54,12 +54,6 @@ from dmml.progress_bars import is_quiet
 from dmml.training.subspace_module import SubspaceModule
 
 LOGGER = logging.getLogger(__name__)
-jsonargparse.set_dumper(  # as its own one, but in C: configs from checkpoints have thousands of genes
-    "yaml",
-    lambda data: yaml.dump(
-        data, Dumper=yaml.CSafeDumper, default_flow_style=False, allow_unicode=True, sort_keys=False
-    ),
-)
 C = TypeVar("C", bound=Callback)
 
 
@@ -81,7 +75,7 @@ class DMMLCLI(LightningCLI):
         parser.add_lightning_class_args(self._datamodule_class, "data", subclass_mode=True, required=True)
 
     def _dump_config(self) -> None:
-        """As in the stock CLI, but without validating again what was just parsed, and with YAML read in C."""
+        """As in the stock CLI, but without validating again what was just parsed, and with the text read in C."""
         if not hasattr(self, "config_dump"):
             text = self.parser.dump(
                 self.config, format="yaml", skip_validation=True, skip_link_targets=False, skip_none=False

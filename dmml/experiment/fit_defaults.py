@@ -57,6 +57,15 @@ def prepare_libraries() -> None:
     for module in dict.fromkeys(SHORT_NAMES.values()):
         import_module(module)
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    jsonargparse.set_dumper("yaml", _dump_yaml)
+
+
+def _dump_yaml(data: object) -> str:
+    """Write YAML as jsonargparse does, but in C: configs from checkpoints name thousands of genes."""
+    import yaml
+
+    text: str = yaml.dump(data, Dumper=yaml.CSafeDumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
+    return text
 
 
 def default_callbacks(configured: Iterable[Callback]) -> list[Callback]:

@@ -10,7 +10,7 @@ import yaml
 from doc_blocks import Block, blocks_of, pages
 
 from dmml.__main__ import main
-from dmml.commands.config.reading import convert_cohort_lists
+from dmml.commands.config.reading import read_config
 
 pytestmark = pytest.mark.slow
 
@@ -32,29 +32,19 @@ class StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def merge(base: dict, section: dict) -> dict:
-    """Lay a section over another, key by key; lists and values replace."""
-    merged = copy.deepcopy(base)
-    for key, value in section.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        # The arguments of one class are none of another one's.
-        same_class = both and value.get("class_path", merged[key].get("class_path")) == merged[key].get("class_path")
-        merged[key] = merge(merged[key], value) if same_class else value
-    return merged
-
-
 def whole_config(block: Block) -> dict:
     """A config of which the block is a part: of its sections or, if it names none of them, of the model's arguments."""
     content = yaml.load(block.text, StrictLoader)
     part = content if content.keys() <= SECTIONS else {"model": {"init_args": content}}
-    return merge(VALID, part)
+    for name, sections in (("valid.yaml", VALID), ("part.yaml", part)):
+        Path(name).write_text(yaml.safe_dump(sections))
+    return read_config(["fit", "--config", "valid.yaml", "--config", "part.yaml"])
 
 
 def accepts(config: dict, capsys) -> bool:
     """Whether `dmml fit` takes the config; nothing is read or written."""
     Path("config.yaml").write_text(yaml.safe_dump(config))
-    words = convert_cohort_lists(["fit", "--config", "config.yaml", "--print_config"])
-    code = main(words)
+    code = main(["fit", "--config", "config.yaml", "--print_config"])
     capsys.readouterr()
     return code == 0
 
