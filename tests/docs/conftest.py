@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,8 @@ from dmml.evaluation import interval_settings
 from dmml.evaluation.plots.plot import Plot
 
 
-@pytest.fixture(scope="package", autouse=True)
-def _light():
+@contextmanager
+def lightened() -> Iterator[pytest.MonkeyPatch]:
     """Leave out what takes most of the time and shows nothing about the commands: resamples, processes, drawing."""
     save = Plot.save
     with pytest.MonkeyPatch.context() as patch:
@@ -24,6 +26,13 @@ def _light():
         patch.setattr(Plot, "save", lambda plot, folder, suffixes=(): save(plot, folder, suffixes))
         patch.setattr(Plot, "inline_svg", lambda plot, prefix: '<svg xmlns="http://www.w3.org/2000/svg"></svg>')
         patch.setattr(extract, "options_of", lambda args: options_of(args) | {"readers": 0})
+        yield patch
+
+
+@pytest.fixture(autouse=True)
+def _lightened():
+    """Lighten each test by itself: a fixture that lives longer would reach the tests of other folders."""
+    with lightened():
         yield
 
 
@@ -31,7 +40,7 @@ def _light():
 def project(tmp_path_factory) -> Path:
     """The files that no fit makes: slides, tables, features, configs and modules of a user's own."""
     root = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
+    with lightened() as patch:
         patch.chdir(root)
         write_project(root)
     return root
@@ -40,7 +49,7 @@ def project(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def project_with_runs(project) -> Path:
     """The same with fitted runs and cross-validations."""
-    with pytest.MonkeyPatch.context() as patch:
+    with lightened() as patch:
         patch.chdir(project)
         write_runs(project)
     return project
