@@ -23,6 +23,7 @@ from dmml.callbacks.resumable import Resumable
 from dmml.callbacks.stop_signals import TrainingStopped
 from dmml.commands.config.checked_command import CheckedCommand
 from dmml.commands.config.mistakes import in_one_line
+from dmml.data.module import MultimodalDataModule
 from dmml.errors import InputError
 from dmml.experiment.fit_defaults import (
     BEST_CHECKPOINT,
@@ -130,13 +131,19 @@ class DMMLCLI(LightningCLI):
     before_test = before_predict = before_validate
 
     def instantiate_classes(self) -> None:
-        """As in the stock CLI, but report a refused value without a traceback, since the user can correct it."""
+        """As in the stock CLI, but report a refused value without a traceback, since the user can correct it.
+
+        The data module gets the tables that the check of the command has read.
+        """
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, MisconfigurationException) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(in_one_line(str(error))) from error
+        cohort, data = self.command.cohort, self.datamodule
+        if cohort is not None and isinstance(data, MultimodalDataModule) and data.config.describes(self.command.data):
+            data.use_cohort(cohort)
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """Add dmml's loggers, and each of its callbacks that the config does not define."""
@@ -245,7 +252,10 @@ def run(command: CheckedCommand) -> int:
     if isinstance(checkpoint, str) and Path(checkpoint).is_file():
         # Refuses in one line what the CLI would report with a traceback.
         fitted = unpack(read_checkpoint(checkpoint)["hyper_parameters"].get("fitted") or {})
-    cli_class = type("_DMMLCLI", (DMMLCLI,), {"command": command, "fitted": fitted})
+    # A parser of the other subcommands would take longer to build than to parse.
+    subcommands = {command.verb: LightningCLI.subcommands()[command.verb]}
+    members = {"command": command, "fitted": fitted, "subcommands": staticmethod(lambda: subcommands)}
+    cli_class = type("_DMMLCLI", (DMMLCLI,), members)
     try:
         cli = cli_class(
             LightningModule,

@@ -111,6 +111,12 @@ class CohortConfig:
         """Return the config as a data section."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    def describes(self, section: Mapping[str, Any]) -> bool:
+        """Whether a data section describes the same cohort; magnifications may be a tuple here and a list there."""
+        configs = (CohortConfig.from_section(each) for each in (self.section(), section))
+        this, other = (replace(config, magnifications=tuple(config.magnifications)) for config in configs)
+        return this == other
+
     def each_cohort(self) -> list[Self]:
         """Return one config per cohort: this one, and those under `also`, completed with what all cohorts share.
 

@@ -7,13 +7,14 @@ of the time to the event, each with a stated probability (`dmml.evaluation.limit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dmml.evaluation.limits import prediction_sets, survival_bounds, value_intervals
 from dmml.evaluation.limits.prediction_sets import fit_sets, prediction_set
 from dmml.evaluation.limits.survival_bounds import as_curve, bounds, fit_bounds, last_day
 from dmml.evaluation.limits.value_intervals import fit_intervals, value_interval
@@ -29,7 +30,14 @@ DAYS_PER_MONTH, DAYS_PER_YEAR = 30.4375, 365.25
 
 
 class Conformal:
-    """Promises of a task; the base class promises nothing."""
+    """Promises of a task; the base class promises nothing.
+
+    Attributes:
+        level: Probability of the strongest promise, for which the patients must be enough (`min_sample`); None: for a task
+            that promises nothing.
+    """
+
+    level: ClassVar[float | None] = None
 
     def fit(self, logits: Tensor, target: Mapping[str, Tensor], censoring: Mapping[str, Any] | None) -> dict[str, Any]:
         """Calibrate, and return the calibration in plain Python; it has `reason` if there are too few patients.
@@ -65,6 +73,8 @@ class ClassSets(Conformal):
         task: The task, fitted.
     """
 
+    level = prediction_sets.LEVEL
+
     def __init__(self, task: Classification):
         self.task = task
 
@@ -95,6 +105,8 @@ class ValueIntervals(Conformal):
     Args:
         task: The task, fitted.
     """
+
+    level = value_intervals.LEVEL
 
     def __init__(self, task: Regression):
         self.task = task
@@ -127,6 +139,8 @@ class SurvivalBounds(Conformal):
     Args:
         task: The task, fitted.
     """
+
+    level = survival_bounds.LEVELS[0]
 
     def __init__(self, task: Survival):
         self.task = task

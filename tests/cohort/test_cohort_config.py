@@ -15,6 +15,14 @@ def test_a_section_fills_in_defaults_and_ignores_arguments_of_the_loading():
     assert config.section()["patient_id"] == "patient_id"
 
 
+def test_a_config_knows_the_sections_that_describe_its_cohort():
+    section = {"clinical": "c.csv", "features": "f.zarr", "fold": 1}
+    config = CohortConfig.from_section(section)
+    assert config.describes(section | {"batch_size": 2, "magnifications": [*config.magnifications]})
+    assert not config.describes(section | {"fold": 2})
+    assert not config.describes(section | {"magnifications": [10]})
+
+
 def test_an_empty_value_is_no_column_of_slides_and_the_default_column_of_patients():
     section = {"clinical": "c.csv", "expression": "e.csv", "slide_id": None, "patient_id": None}
     config = CohortConfig.from_section(section)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dmml.commands.config.reading import init_args, option_values
 from dmml.experiment.tested_checkpoint import TestedCheckpoint
+
+if TYPE_CHECKING:
+    from dmml.cohort.cohort import Cohort
 
 ALLOW = "--allow-training-patients"
 
@@ -28,6 +31,8 @@ class CheckedCommand:
     """hash of the configuration; an unfinished run is resumed only if it is the same"""
     typed: list[str] = field(default_factory=list)
     """`argv` before lists of cohorts were converted (see `convert_cohort_lists`)"""
+    cohort: Cohort | None = None
+    """the cohort as the check read it, so that it need not be read twice; None for a data module of a user's own"""
 
     @property
     def verb(self) -> str:

@@ -128,7 +128,7 @@ def _check_cohort(command: CheckedCommand) -> None:
 
     config = CohortConfig.from_section(command.data)
     config.check_stage(command.verb)
-    cohort = read_cohort(config)
+    command.cohort = cohort = read_cohort(config)
     cohort.partition(command.verb)
     if command.verb in RESULTS:
         name = cohort.result_name(config.standardise)

@@ -9,6 +9,8 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
+from dmml.evaluation.limits.prediction_sets import too_few
+from dmml.evaluation.limits.quantiles import min_sample
 from dmml.types import Batch
 
 if TYPE_CHECKING:
@@ -27,8 +29,16 @@ def conformal_calibration(model: SubspaceModule, data: MultimodalDataModule) -> 
         data: Its data module.
 
     Returns:
-        The calibration in plain Python; {} if the task promises nothing or no patient can be used.
+        The calibration in plain Python, with a `reason` if there are too few patients; {} if the task promises nothing or
+        no patient can be used.
     """
+    promises = model.task.conformal()
+    n_patients = sum(map(data.has_tissue, data.patients("val")))
+    if promises.level is None or not n_patients:
+        return {}
+    needed = min_sample(1 - promises.level)
+    if n_patients < needed:  # spares the fit of the backbone
+        return {"n": n_patients, "reason": too_few(n_patients, needed, promises.level)}
     logits: list[Tensor] = []
     targets: list[dict[str, Tensor]] = []
     with model.backbone_without_validation(data), torch.inference_mode():
@@ -40,7 +50,7 @@ def conformal_calibration(model: SubspaceModule, data: MultimodalDataModule) -> 
     if not sum(map(len, logits)):
         return {}
     target = {name: torch.cat([each[name] for each in targets]) for name in targets[0]}
-    return model.task.conformal().fit(torch.cat(logits), target, model.fitted.get("censoring"))
+    return promises.fit(torch.cat(logits), target, model.fitted.get("censoring"))
 
 
 def _without_rna(batch: Batch) -> Batch:

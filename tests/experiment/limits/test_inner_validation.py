@@ -1,5 +1,6 @@
 """Promises are calibrated on inner validation patients, as a new slide is predicted, from fits without the patient."""
 
+import pandas as pd
 import pytest
 import torch
 from cohorts import data_of, quiet_trainer, simulated
@@ -7,14 +8,15 @@ from cohorts import data_of, quiet_trainer, simulated
 from dmml.evaluation.limits.prediction_sets import fit_sets
 from dmml.experiment.limits.inner_validation import conformal_calibration
 from dmml.tasks import Classification, Survival
+from dmml.tasks.conformal import Conformal
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 
 pytestmark = pytest.mark.slow
 
 
-def fitted_teacher(tmp_path_factory, tmp_path, task, outcome):
-    data = data_of(simulated(tmp_path_factory), outcome=outcome)
+def fitted_teacher(tmp_path_factory, tmp_path, task, outcome, **changes):
+    data = data_of(simulated(tmp_path_factory), outcome=outcome, **changes)
     model = SubspaceTeacher(width=16, task=task)
     quiet_trainer(tmp_path, max_epochs=1).fit(model, data)
     return model.eval(), data
@@ -56,7 +58,13 @@ def test_outcomes_of_validation_patients_do_not_reach_their_predictions(tmp_path
 
 
 def test_the_calibration_is_of_validation_patients_without_their_rna(tmp_path_factory, tmp_path):
-    model, data = fitted_teacher(tmp_path_factory, tmp_path, Classification(["G2", "G3", "G4"]), {"label": "grade"})
+    patients = pd.read_csv(simulated(tmp_path_factory) / "development" / "clinical.csv", dtype=str)[
+        "patient_id"
+    ].unique()
+    parts = {"train": patients[:16], "val": patients[16:27], "test": patients[27:]}
+    pd.DataFrame({name: pd.Series(ids) for name, ids in parts.items()}).to_csv(tmp_path / "splits_0.csv", index=False)
+    task, split = Classification(["G2", "G3", "G4"]), str(tmp_path / "splits_0.csv")
+    model, data = fitted_teacher(tmp_path_factory, tmp_path, task, {"label": "grade"}, split=split)
     no_rna = []
     with model.backbone_without_validation(data), torch.inference_mode():
         for batch in data.val_patients_in_order():
@@ -64,6 +72,24 @@ def test_the_calibration_is_of_validation_patients_without_their_rna(tmp_path_fa
             batch.expression = {name: 100 + values for name, values in batch.expression.items()}
             no_rna.append(model(batch).logits)
     target = model.task.encode(data.outcome(data.patients("val")))
-    assert conformal_calibration(model, data) == fit_sets(
-        torch.cat(no_rna).double().softmax(1).numpy(), target["label"].numpy()
-    )
+    calibration = conformal_calibration(model, data)
+    assert calibration["n"] == 11
+    assert calibration == fit_sets(torch.cat(no_rna).double().softmax(1).numpy(), target["label"].numpy())
+
+
+class NoPromises(Classification):
+    """A task that promises nothing."""
+
+    def conformal(self):
+        return Conformal()
+
+
+def test_no_backbone_is_fitted_for_a_calibration_that_cannot_be_made(tmp_path_factory, tmp_path, monkeypatch):
+    monkeypatch.setattr(SubspaceTeacher, "backbone_without_validation", None)
+    task = Classification(["G2", "G3", "G4"])
+    model, data = fitted_teacher(tmp_path_factory, tmp_path, task, {"label": "grade"})
+    calibration = conformal_calibration(model, data)
+    assert calibration["reason"].startswith(f"{calibration['n']} patients of the inner validation")
+    assert calibration["n"] == len(data.patients("val"))
+    model.task = NoPromises(["G2", "G3", "G4"])
+    assert conformal_calibration(model, data) == {}
