@@ -24,6 +24,16 @@ _MAX_BYTES = 64 * 2**20
 """Largest description of a checkpoint's content that is read here; those of dmml have a few hundred kilobytes"""
 
 
+def check_is_there(path: str | Path) -> None:
+    """Refuse a path where there is no file.
+
+    Raises:
+        InputError: There is none.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such checkpoint; `dmml fit` writes them to <run>/checkpoints/")
+
+
 def check_content(content: object, path: str | Path) -> None:
     """Check what a checkpoint says of its model. No class that it names is imported.
 

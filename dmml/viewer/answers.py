@@ -17,8 +17,9 @@ from dmml.errors import InputError, reason_of
 from dmml.evaluation.result_folders import read_json
 from dmml.experiment.predict_slide.input import PREDICTION, thumbnail_name
 from dmml.slides.geojson.frame import SlideFrame
+from dmml.slides.geojson.tile_layer import TileClass
 from dmml.viewer.slide_files import SlideFiles, named_in_command, same_file
-from dmml.viewer.tile_set import TileClass, TileSet, measurement
+from dmml.viewer.tile_set import TileSet, measurement
 from dmml.viewer.viewed_slide import Picture, ViewedSlide
 
 _AGAIN = "run `dmml predict-slide` again with --overwrite"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmml.slides.colour_scale import attention_limit, contribution_limit
+from dmml.slides.geojson.tile_layer import TileClass
 
 CONTRIBUTION, ATTENTION = "contribution", "attention"
 """Beginnings of the names of measurements; others are treated by their sign"""
@@ -29,14 +30,6 @@ class Measurement:
     values: NDArray[np.float32]
     limit: float
     diverging: bool
-
-
-@dataclass(frozen=True)
-class TileClass:
-    """A class of tiles: its name, and its colour (red, green, blue), 0 to 255."""
-
-    name: str
-    colour: tuple[int, int, int]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from leica_slides import write_scn
 from PIL import Image
 
 from dmml.slides.geojson.frame import SlideFrame
-from dmml.slides.geojson.tile_layer import Category, TileLayer, tile_features
+from dmml.slides.geojson.tile_layer import TileClass, TileLayer, tile_features
 from dmml.slides.geojson.writing import write_features
 from dmml.slides.tiling.grid import DEFAULT_TILE_PX, tile_um
 from dmml.slides.tiling.layout import SlideRequest, lay_out
@@ -66,13 +66,13 @@ def layer_of(magnification, tiles):
     is_marked = (tiles.cell == MARKED).all(axis=1) & (magnification == 20)
     total = np.where(is_marked, 1.0, -(1 + np.arange(n)) / (2 * n))
     attention = np.linspace(0.1, 3, n)
-    categories = (Category("raises the risk", (178, 24, 43)), Category("lowers the risk", (33, 102, 172)))
+    classes = (TileClass("raises the risk", (178, 24, 43)), TileClass("lowers the risk", (33, 102, 172)))
     return TileLayer(
         magnification,
         tile_um(magnification, DEFAULT_TILE_PX),
         tiles.cell,
         np.where(is_marked[:, None], (178, 24, 43), (33, 102, 172)).astype(np.uint8),
-        categories,
+        classes,
         np.where(is_marked, 0, 1),
         "little effect",
         {"contribution, all parts": total, "attention, tumor": attention},

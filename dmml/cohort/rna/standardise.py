@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class GeneStatistics:
 
     def to_dict(self) -> dict[str, Any]:
         """The statistics as a dict of plain lists and strings."""
-        return asdict(self)
+        return dict(vars(self))  # `asdict` would copy every gene
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GeneStatistics:

@@ -18,12 +18,12 @@ class Region:
     """Tiles of one class that are connected by their sides.
 
     Attributes:
-        category: Index into `TileLayer.categories`.
+        class_index: Index into `TileLayer.classes`.
         tiles: Rows of its tiles in the layer, in ascending order.
         rings: The outer ring, then holes; each is (n, 2), closed, in cells of the grid.
     """
 
-    category: int
+    class_index: int
     tiles: NDArray[np.int64]
     rings: list[NDArray[np.float64]]
 
@@ -36,8 +36,8 @@ def merged_regions(layer: TileLayer) -> Iterator[Region]:
     import shapely
     from scipy import ndimage
 
-    for category in range(len(layer.categories)):
-        rows = np.flatnonzero(layer.category == category)
+    for class_index in range(len(layer.classes)):
+        rows = np.flatnonzero(layer.class_index == class_index)
         if not len(rows):
             continue
         column, line = (layer.cell[rows] - layer.cell[rows].min(axis=0)).T
@@ -51,7 +51,7 @@ def merged_regions(layer: TileLayer) -> Iterator[Region]:
             polygon = shapely.simplify(shapely.coverage_union_all(shapely.box(x, y, x + 1, y + 1)), 0)
             for part in shapely.get_parts(polygon):
                 rings = [shapely.get_coordinates(ring) for ring in (part.exterior, *part.interiors)]
-                yield Region(category, tiles, rings)
+                yield Region(class_index, tiles, rings)
 
 
 def region_features(layer: TileLayer, frame: SlideFrame, namespace: uuid.UUID) -> Iterator[str]:
@@ -68,17 +68,17 @@ def region_features(layer: TileLayer, frame: SlideFrame, namespace: uuid.UUID) -
         JSON on one line.
     """
     for region in merged_regions(layer):
-        category = layer.categories[region.category]
+        tile_class = layer.classes[region.class_index]
         column, row = layer.cell[region.tiles[0]].tolist()
-        name = f"{layer.magnification}x {category.name} {column},{row}"
+        name = f"{layer.magnification}x {tile_class.name} {column},{row}"
         means = {key: rounded_number(float(v[region.tiles].mean())) for key, v in layer.measurements.items()}
         yield feature(
             uuid.uuid5(namespace, f"region {name}"),
             [frame.pixels(ring * layer.tile_um).round(2).tolist() for ring in region.rings],
             objectType="annotation",
             name=name,
-            color=list(category.colour),
-            classification={"name": layer.class_name(region.category)},
+            color=list(tile_class.colour),
+            classification={"name": layer.class_name(region.class_index)},
             isLocked=True,
             measurements={
                 "tiles": len(region.tiles),

@@ -19,7 +19,7 @@ _CORNERS = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)])
 
 
 @dataclass(frozen=True)
-class Category:
+class TileClass:
     """A class of tiles: its name, and its colour (red, green, blue), 0 to 255."""
 
     name: str
@@ -35,9 +35,9 @@ class TileLayer:
         tile_um: Side of a tile, µm.
         cell: (N, 2) int, column and row in the grid that begins at the slide's origin.
         colour: (N, 3) uint8.
-        categories: Classes of tiles.
-        category: (N,) int, index into `categories`; −1 = `neutral`.
-        neutral: Class of the tiles that belong to no category, and to no region.
+        classes: Classes of tiles.
+        class_index: (N,) int, index into `classes`; −1 = `neutral`.
+        neutral: Class of the tiles that belong to no class, and to no region.
         measurements: {name: (N,) float}; a value that is not finite is left out.
         metadata: {name: N texts}.
     """
@@ -46,8 +46,8 @@ class TileLayer:
     tile_um: float
     cell: NDArray[np.int64]
     colour: NDArray[np.uint8]
-    categories: Sequence[Category]
-    category: NDArray[np.int64]
+    classes: Sequence[TileClass]
+    class_index: NDArray[np.int64]
     neutral: str
     measurements: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     metadata: dict[str, Sequence[str]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class TileLayer:
 
     def class_name(self, index: int) -> str:
         """Name of a class in QuPath; the magnification stands first, so that one of them can be hidden."""
-        return f"{self.magnification}x: {self.neutral if index < 0 else self.categories[index].name}"
+        return f"{self.magnification}x: {self.neutral if index < 0 else self.classes[index].name}"
 
 
 def cells_of(position: NDArray[np.float32], tile_um: float) -> NDArray[np.int64]:
@@ -79,8 +79,8 @@ def tile_features(layer: TileLayer, frame: SlideFrame, namespace: uuid.UUID) -> 
     magnification = str(layer.magnification)
     rounded = {name: [rounded_number(v) for v in values.tolist()] for name, values in layer.measurements.items()}
     corners = frame.pixels((layer.cell[:, None, :] + _CORNERS) * layer.tile_um).round(2)
-    rows = zip(layer.cell.tolist(), corners.tolist(), layer.colour.tolist(), layer.category.tolist(), strict=True)
-    for index, ((column, row), ring, colour, category) in enumerate(rows):
+    rows = zip(layer.cell.tolist(), corners.tolist(), layer.colour.tolist(), layer.class_index.tolist(), strict=True)
+    for index, ((column, row), ring, colour, class_index) in enumerate(rows):
         name = f"{magnification}x {column},{row}"
         yield feature(
             uuid.uuid5(namespace, name),
@@ -88,7 +88,7 @@ def tile_features(layer: TileLayer, frame: SlideFrame, namespace: uuid.UUID) -> 
             objectType="tile",
             name=name,
             color=colour,
-            classification={"name": layer.class_name(category)},
+            classification={"name": layer.class_name(class_index)},
             isLocked=False,
             measurements={key: values[index] for key, values in rounded.items() if values[index] is not None},
             metadata={"magnification": magnification, **{key: each[index] for key, each in layer.metadata.items()}},

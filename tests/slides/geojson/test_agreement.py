@@ -11,7 +11,7 @@ from leica_slides import write_scn
 
 import dmml.slides.ome_tiff as ome_tiff
 from dmml.slides.geojson.frame import SlideFrame
-from dmml.slides.geojson.tile_layer import Category, TileLayer, tile_features
+from dmml.slides.geojson.tile_layer import TileClass, TileLayer, tile_features
 from dmml.slides.tiling.grid import DEFAULT_TILE_PX, tile_um
 from dmml.slides.tiling.layout import SlideRequest, lay_out
 from dmml.slides.wsi.mpp import pixel_um
@@ -36,7 +36,7 @@ def layers_of(path):
         n = np.arange(len(tiles))
         colour = np.stack([n % 250, 40 + n // 250, np.full(len(n), m)], axis=1).astype(np.uint8)
         layers.append(
-            TileLayer(m, tile_um(m, DEFAULT_TILE_PX), tiles.cell, colour, [Category("all", (1, 2, 3))], n * 0, "none")
+            TileLayer(m, tile_um(m, DEFAULT_TILE_PX), tiles.cell, colour, [TileClass("all", (1, 2, 3))], n * 0, "none")
         )
     return layers, SlideFrame.of(layout.attributes)
 

@@ -12,13 +12,13 @@ from qupath_schema import checked_features
 import dmml.slides.geojson.writing as writing
 from dmml.slides.geojson.frame import SlideFrame
 from dmml.slides.geojson.regions import merged_regions, region_features
-from dmml.slides.geojson.tile_layer import Category, TileLayer, cells_of, tile_features
+from dmml.slides.geojson.tile_layer import TileClass, TileLayer, cells_of, tile_features
 from dmml.slides.geojson.writing import write_features
 from dmml.slides.wsi.bounds import Bounds
 
 NAMESPACE = uuid.UUID(int=7)
 FRAME = SlideFrame(0.25, Bounds(400, 300, 5000, 4000))
-CATEGORIES = [Category("raises", (200, 0, 0)), Category("lowers", (0, 0, 200))]
+CLASSES = [TileClass("raises", (200, 0, 0)), TileClass("lowers", (0, 0, 200))]
 
 
 def random_layer(seed, n_columns=14, n_rows=11, share=0.8):
@@ -31,7 +31,7 @@ def random_layer(seed, n_columns=14, n_rows=11, share=0.8):
         112.0,
         cell,
         rng.integers(0, 256, (n, 3)).astype(np.uint8),
-        CATEGORIES,
+        CLASSES,
         rng.integers(-1, 2, n),
         "little effect",
         {"contribution": rng.normal(size=n), "attention": rng.random(n)},
@@ -63,8 +63,8 @@ def test_every_tile_is_a_feature_of_the_schema():
         )
     )
     assert len(features) == len(layer)
-    for each, (column, row), colour, category, i in zip(
-        features, layer.cell.tolist(), layer.colour.tolist(), layer.category.tolist(), range(len(layer)), strict=True
+    for each, (column, row), colour, class_index, i in zip(
+        features, layer.cell.tolist(), layer.colour.tolist(), layer.class_index.tolist(), range(len(layer)), strict=True
     ):
         left, top = column * 112 / 0.25 - 400, row * 112 / 0.25 - 300
         ring = each["geometry"]["coordinates"][0]
@@ -72,7 +72,7 @@ def test_every_tile_is_a_feature_of_the_schema():
         properties = each["properties"]
         assert properties["objectType"] == "tile"
         assert properties["color"] == colour
-        assert properties["classification"]["name"] == "20x: " + ["raises", "lowers", "little effect"][category]
+        assert properties["classification"]["name"] == "20x: " + ["raises", "lowers", "little effect"][class_index]
         assert properties["measurements"]["contribution"] == pytest.approx(
             layer.measurements["contribution"][i], rel=1e-5
         )
@@ -101,10 +101,10 @@ def test_ids_are_repeated_by_the_same_answer_alone():
 def test_regions_are_the_connected_tiles_of_a_class(seed):
     layer = random_layer(seed)
     regions = list(merged_regions(layer))
-    for category in (0, 1):
-        cells = [tuple(cell) for cell in layer.cell[layer.category == category].tolist()]
-        of_category = [region for region in regions if region.category == category]
-        assert {frozenset(map(tuple, layer.cell[r.tiles].tolist())) for r in of_category} == flooded(cells)
+    for class_index in (0, 1):
+        cells = [tuple(cell) for cell in layer.cell[layer.class_index == class_index].tolist()]
+        of_class = [region for region in regions if region.class_index == class_index]
+        assert {frozenset(map(tuple, layer.cell[r.tiles].tolist())) for r in of_class} == flooded(cells)
     for region in regions:
         polygon = shapely.Polygon(region.rings[0], region.rings[1:])
         assert shapely.is_valid(polygon)
@@ -120,7 +120,7 @@ def test_a_ring_of_tiles_has_a_hole_and_corners_do_not_connect():
     cell = np.array([(x, y) for y in range(3) for x in range(3) if (x, y) != (1, 1)] + [(3, 3)])
     n = len(cell)
     layer = TileLayer(
-        10, 224.0, cell, np.zeros((n, 3), np.uint8), CATEGORIES, np.zeros(n, int), "none", {"a": np.arange(n) * 1.0}
+        10, 224.0, cell, np.zeros((n, 3), np.uint8), CLASSES, np.zeros(n, int), "none", {"a": np.arange(n) * 1.0}
     )
     ring, single = merged_regions(layer)
     assert [len(each) for each in ring.rings] == [5, 5]

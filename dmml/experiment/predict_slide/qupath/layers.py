@@ -20,7 +20,7 @@ from dmml.slides.colour_scale import (
     colour_table,
     contribution_limit,
 )
-from dmml.slides.geojson.tile_layer import Category, TileLayer, cells_of
+from dmml.slides.geojson.tile_layer import TileClass, TileLayer, cells_of
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 MIN_SHARE = 0.25
@@ -35,8 +35,8 @@ class _Style:
     """How the N tiles of a magnification are coloured and classified; see `TileLayer`."""
 
     colour: NDArray[np.uint8]
-    categories: tuple[Category, ...]
-    category: NDArray[np.int64]
+    classes: tuple[TileClass, ...]
+    class_index: NDArray[np.int64]
     neutral: str
 
 
@@ -73,8 +73,8 @@ def tile_layers(
                 tile_um[m],
                 cell[rows],
                 style.colour[rows],
-                style.categories,
-                style.category[rows],
+                style.classes,
+                style.class_index[rows],
                 style.neutral,
                 {name: values[rows] for name, values in measurements.items()},
                 {} if cluster is None else {"cluster": cluster[rows].tolist()},
@@ -120,28 +120,31 @@ def _style(answer: Answer, measurements: dict[str, NDArray[np.float64]], magnifi
 def _style_of_contributions(values: NDArray[np.float64], names: tuple[str, str]) -> _Style:
     """Colour tiles as on the maps; those of little effect belong to neither of the two classes."""
     end = contribution_limit(values) or 1.0
-    category = np.where(np.abs(values) < MIN_SHARE * end, -1, np.where(values > 0, 0, 1))
-    categories = (Category(names[0], _RAISES), Category(names[1], _LOWERS))
-    return _Style(_coloured((values / end + 1) / 2, CONTRIBUTION_MAP), categories, category, "little effect")
+    class_index = np.where(np.abs(values) < MIN_SHARE * end, -1, np.where(values > 0, 0, 1))
+    classes = (TileClass(names[0], _RAISES), TileClass(names[1], _LOWERS))
+    return _Style(_coloured((values / end + 1) / 2, CONTRIBUTION_MAP), classes, class_index, "little effect")
 
 
 def _style_of_clusters(cluster: NDArray[np.int64]) -> _Style:
     from PIL import ImageColor
 
-    categories = tuple(
-        Category(f"{PART_NAMES[s]} cluster", cast("tuple[int, int, int]", ImageColor.getrgb(SUBSPACE_COLOR[s])))
+    classes = tuple(
+        TileClass(f"{PART_NAMES[s]} cluster", cast("tuple[int, int, int]", ImageColor.getrgb(SUBSPACE_COLOR[s])))
         for s in SUBSPACES
     )
-    colours = np.array([*(category.colour for category in categories), _GREY], np.uint8)  # −1 is the last one
-    return _Style(colours[cluster], categories, cluster, "no cluster")
+    colours = np.array([*(tile_class.colour for tile_class in classes), _GREY], np.uint8)  # −1 is the last one
+    return _Style(colours[cluster], classes, cluster, "no cluster")
 
 
 def _style_of_attention(values: NDArray[np.float64]) -> _Style:
     """Colour tiles by their attention, averaged over the subspaces; those above the average tile are a class."""
     end = attention_limit(values)
-    category = np.where(values > 1, 0, -1)
+    class_index = np.where(values > 1, 0, -1)
     return _Style(
-        _coloured(values / end, ATTENTION_MAP), (Category("attention", _YELLOW),), category, "below average attention"
+        _coloured(values / end, ATTENTION_MAP),
+        (TileClass("attention", _YELLOW),),
+        class_index,
+        "below average attention",
     )
 
 
