@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-fast lint format docs package results clean
+.PHONY: help install demo test check thorough test-fast lint format docs package results clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,10 +24,13 @@ demo: install ## simulated slides and RNA -> teacher -> student -> report, in mi
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: install ## the tests of every part, on all cores
-	@$(PYTEST) -m "not check"
+	@$(PYTEST) -m "not check and not thorough"
 
 check: install ## what a user gets as a whole: wheel, demo, documentation and its code, notebooks, benchmarks, jobs of SLURM
 	@$(PYTEST) -m check
+
+thorough: install ## what takes long and varies what `make test` tries, or simulates many cohorts: each week and before a release
+	@$(PYTEST) -m thorough
 
 test-fast: install ## the tests that take milliseconds (about three minutes on two cores): for every change, before `make test`
 	@$(PYTEST) -m "not slow"

@@ -9,27 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blank_plots import leave_plots_blank
+from groups_of_tests import CHECKED, DRAWN, THOROUGH, TOGETHER
 from xdist.scheduler import LoadFileScheduling
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-CHECKED = (
-    "test_package.py",
-    "test_notebooks.py",
-    "test_site.py",
-    "docs/",
-    "benchmarks/",
-    "commands/submit/test_slurm.py",
-    "commands/test_fold_recipe.py",
-    "commands/test_paper_configs.py",
-    "commands/test_slides_to_report.py",
-    "cohort/fetch/test_next_commands.py",
-    "training/test_fit_kills_short.py",
-    "training/test_processes.py",
-)
-"""Files and folders whose slow tests try as a whole what a user gets, or start many processes: `make check` runs them"""
-
-TOGETHER = ("experiment/export/", "docs/")
-"""Folders whose session fixtures would otherwise be made by each test process"""
 
 
 class FilesAndFolders(LoadFileScheduling):
@@ -46,10 +30,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesAndF
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests of `make check`."""
-    path = item.path.relative_to(REPOSITORY / "tests").as_posix()
-    if item.get_closest_marker("slow") and path.startswith(CHECKED):
+    """Mark the tests of `make check` and of `make thorough`."""
+    if f"{_path(item)}::{item.name}".startswith(THOROUGH):
+        item.add_marker("thorough")
+    if item.get_closest_marker("slow") and _path(item).startswith(CHECKED):
         item.add_marker("check")
+
+
+def _path(item: pytest.Item) -> str:
+    """Path of a test's file below `tests/`."""
+    return item.path.relative_to(REPOSITORY / "tests").as_posix()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -72,6 +62,13 @@ def _fixed_seed():
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _blank_plots(request, monkeypatch):
+    """Draw plots only where a test looks at them, and in fixtures that several tests share."""
+    if not _path(request.node).startswith(DRAWN):
+        leave_plots_blank(monkeypatch)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -23,7 +23,7 @@ import_module("dmml.cli")
 from benchmarks.fit_kills import equal, result, start, wait, write_config
 
 work = Path(sys.argv[2])
-config = write_config(work, 12, 20)
+config = write_config(work, 12, 8)
 section = yaml.safe_load(config.read_text())
 section["data"]["init_args"]["num_workers"] = 1
 section["trainer"]["callbacks"] += [

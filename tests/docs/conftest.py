@@ -9,22 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from blank_plots import leave_plots_blank
 from documented_files import write_extensions, write_project, write_runs
 
 from dmml.commands import extract
 from dmml.commands.extract import options_of
 from dmml.evaluation import interval_settings
-from dmml.evaluation.plots.plot import Plot
 
 
 @contextmanager
 def lightened() -> Iterator[pytest.MonkeyPatch]:
     """Leave out what takes most of the time and shows nothing about the commands: resamples, processes, drawing."""
-    save = Plot.save
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interval_settings, "RESAMPLES", 50)
-        patch.setattr(Plot, "save", lambda plot, folder, suffixes=(): save(plot, folder, suffixes))
-        patch.setattr(Plot, "inline_svg", lambda plot, prefix: '<svg xmlns="http://www.w3.org/2000/svg"></svg>')
+        leave_plots_blank(patch)
         patch.setattr(extract, "options_of", lambda args: options_of(args) | {"readers": 0})
         yield patch
 

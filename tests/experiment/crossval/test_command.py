@@ -20,6 +20,7 @@ from html_page import Page
 from recomputed_crossval import check_every_number
 
 import dmml
+from dmml.__main__ import main
 from dmml.commands.crossval import command
 from dmml.errors import InputError
 from dmml.experiment.crossval.models import LINEAR, NEEDS, ON_REQUEST, pairs, possible_models, select_models
@@ -224,10 +225,14 @@ def test_a_job_array_gives_the_results_of_a_single_process(light, tmp_path, caps
         assert (tmp_path / "array" / name).read_bytes() == (one / name).read_bytes()
 
 
-def test_simultaneous_jobs_give_the_results_of_a_single_process(light, tmp_path):
+def test_simultaneous_jobs_give_the_results_of_a_single_process_and_log_where_it_does(light, tmp_path, capfd):
     config, one = light
-    run("--config", config, "--models", LIGHT, "--out", "two", "--jobs", 2)
+    assert main(["crossval", "--config", str(config), "--models", LIGHT, "--out", "two", "--jobs", "2"]) == 0
     assert (tmp_path / "two" / "crossval.json").read_bytes() == (one / "crossval.json").read_bytes()
+    out, err = capfd.readouterr()
+    assert err == ""
+    lines = ("fold 1/2 · rna_network ·", "fold 2/2 · clinical ·", "development, test: ", "crossval.json", "report.html")
+    assert [line for line in lines if line not in out] == []
 
 
 def test_more_seeds_and_repeats_extend_a_finished_cross_validation(cohort, tmp_path):

@@ -65,7 +65,7 @@ def test_a_cross_validation_killed_at_any_point_and_resumed_ends_with_the_same_f
     assert ticks > 30
 
     killed, finished = 0, {}
-    for at in (1, 4, 7, 2, 9, 3, 12, 6, ticks):
+    for at in (1, 7, 2, 12, 4, ticks):
         clock = Clock(at)
         with pytest.MonkeyPatch.context() as patch:
             wind(patch, clock)
@@ -80,7 +80,7 @@ def test_a_cross_validation_killed_at_any_point_and_resumed_ends_with_the_same_f
         }
         assert finished.items() <= files.items()  # what was finished is not done again
         finished = files
-    assert killed >= 6
+    assert killed >= 4
     run(*args, "--out", "killed")
     for name in ("crossval.json", "oof_predictions.csv", "fold_0/student/inner.csv"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
