@@ -22,7 +22,6 @@ CHECKED = (
 TOGETHER = ("experiment/export/", "docs/")
 """Folders whose session fixtures would otherwise be made by each test process"""
 
-
 THOROUGH = (
     "backbone/test_fit_backbone.py::test_hardly_anything_is_learned_from_noise",
     "backbone/test_fit_backbone.py::test_if_variances_are_chosen_again",
@@ -52,11 +51,15 @@ DRAWN = (
     "tasks/",
     "experiment/predict_slide/",
     "experiment/fold_models/",
+    "experiment/test_metadata_stay_out.py",
     "experiment/test_patient_flow.py",
     "commands/test_demo.py",
-    "commands/test_tile_maps.py",
+    "commands/test_hostile_names.py",
+    "commands/test_own_endpoint.py",
+    "commands/test_security.py",
     "commands/test_slides_to_report.py",
+    "commands/test_tile_maps.py",
     "test_package.py",
     "test_notebooks.py",
 )
-"""Files and folders whose tests look at plots; in all others plots are blank"""
+"""Files and folders whose tests look at plots, or for what must not stand in one; in all others plots are blank"""
