@@ -26,10 +26,10 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 test: install ## the tests of every part, on all cores
 	@$(PYTEST) -m "not check and not thorough"
 
-check: install ## what a user gets as a whole: wheel, demo, documentation and its code, notebooks, benchmarks, jobs of SLURM
+check: install ## what a user gets as a whole: wheel, demo, documentation and its code, notebooks, jobs of SLURM
 	@$(PYTEST) -m check
 
-thorough: install ## what takes long and varies what `make test` tries, or simulates many cohorts: each week and before a release
+thorough: install ## what takes long and varies what `make test` tries, simulates many cohorts, or tries benchmarks in small: each week
 	@$(PYTEST) -m thorough
 
 test-fast: install ## the tests that take milliseconds (about three minutes on two cores): for every change, before `make test`

@@ -36,25 +36,29 @@ def main() -> int:
         subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
         if arguments.shared:
             (clone.parent / "shared").symlink_to(arguments.shared.resolve())
-        minutes = {target: timed(target, clone) for target in arguments.targets}
-    text = page(minutes, load)
+        runs = {target: timed(target, clone) for target in arguments.targets}
+    text = page({target: minutes for target, (minutes, _) in runs.items()}, load)
     print(text)
+    if failed := [target for target, (_, succeeded) in runs.items() if not succeeded]:
+        print(f"failed, so the page is not written: make {', make '.join(failed)}", file=sys.stderr)
+        return 1
     if arguments.out:
         (arguments.out / "first_hour.md").write_text(text, encoding="utf-8")
     return 0
 
 
-def timed(target: str, clone: Path) -> float:
-    """Run a target, and return its minutes."""
+def timed(target: str, clone: Path) -> tuple[float, bool]:
+    """Run a target; return its minutes, and whether it succeeded. The last lines of one that failed are printed."""
     environment = os.environ | {"PIP_NO_CACHE_DIR": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     log = clone.parent / f"{target}.log"
     start = time.perf_counter()
     with log.open("w") as output:
         code = subprocess.run(["make", target], cwd=clone, env=environment, stdout=output, stderr=output).returncode
+    minutes = (time.perf_counter() - start) / 60
+    print(f"make {target}: {minutes:.1f} min, exit code {code}", file=sys.stderr, flush=True)
     if code:
-        print(log.read_text()[-4000:], file=sys.stderr)
-        raise SystemExit(f"make {target} failed with exit code {code}; its last lines are above")
-    return (time.perf_counter() - start) / 60
+        print(log.read_text()[-8000:], file=sys.stderr, flush=True)
+    return minutes, code == 0
 
 
 def page(minutes: dict[str, float], load: float) -> str:

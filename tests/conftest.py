@@ -31,9 +31,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesAndF
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark the tests of `make check` and of `make thorough`."""
+    if not item.get_closest_marker("slow"):
+        return
     if f"{_path(item)}::{item.name}".startswith(THOROUGH):
         item.add_marker("thorough")
-    if item.get_closest_marker("slow") and _path(item).startswith(CHECKED):
+    elif _path(item).startswith(CHECKED):
         item.add_marker("check")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dmml.errors import InputError
-from dmml.networks.checkpoint_content import check_content, check_is_there
+from dmml.networks.checkpoint_content import check_content, check_exists
 from dmml.tasks import Task
 
 
@@ -21,7 +21,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: The file does not exist, is not a checkpoint of a dmml model, has another format number, or names a
             class in its own folder (see `check_class_path`) or a function that would make the model.
     """
-    check_is_there(path)
+    check_exists(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen exception types for files in other formats

@@ -24,7 +24,7 @@ _MAX_BYTES = 64 * 2**20
 """Largest description of a checkpoint's content that is read here; those of dmml have a few hundred kilobytes"""
 
 
-def check_is_there(path: str | Path) -> None:
+def check_exists(path: str | Path) -> None:
     """Refuse a path where there is no file.
 
     Raises:

@@ -102,6 +102,7 @@ def _folds_by_row(task, patients, seed):
     return [np.arange(len(patients.has_expression)) % 5 == k for k in range(5)]
 
 
+@pytest.mark.slow
 def test_if_variances_are_chosen_again_a_patients_outcome_changes_other_predictions_more():
     batch = cohort(60)
     before = fitted(batch)[1].sum(2)
@@ -152,6 +153,7 @@ def test_patients_without_outcome_are_predicted_and_used_in_the_regression_of_rn
     assert not torch.allclose(backbone.state_dict()[name], again.state_dict()[name])
 
 
+@pytest.mark.slow
 def test_hardly_anything_is_learned_from_noise():
     spreads = []
     for seed in range(8):

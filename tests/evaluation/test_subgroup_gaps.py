@@ -70,6 +70,7 @@ def sentences(rows):
     return shift_sentences({"missing": {}, "subgroups": rows})
 
 
+@pytest.mark.slow
 def test_the_interval_contains_the_true_gap_as_often_as_it_says():
     """Equal sites have a gap of 0; 36 of 40 intervals of 95 % contain it in all but 5 % of such experiments."""
     covered = 0

@@ -8,7 +8,6 @@ CHECKED = (
     "test_notebooks.py",
     "test_site.py",
     "docs/",
-    "benchmarks/",
     "commands/submit/test_slurm.py",
     "commands/test_fold_recipe.py",
     "commands/test_paper_configs.py",
@@ -25,6 +24,7 @@ TOGETHER = ("experiment/export/", "docs/")
 THOROUGH = (
     "backbone/test_fit_backbone.py::test_hardly_anything_is_learned_from_noise",
     "backbone/test_fit_backbone.py::test_if_variances_are_chosen_again",
+    "benchmarks/",
     "callbacks/test_coordination.py::test_two_processes_train_as_one",
     "callbacks/test_resumable.py::test_a_killed_run_is_resumed_exactly[on_train_epoch_start",
     "callbacks/test_resumable.py::test_a_killed_run_is_resumed_exactly[on_validation_end",
@@ -32,19 +32,23 @@ THOROUGH = (
     "commands/test_cohort_template.py::test_teacher_and_student_of_a_template_are_trained[regression]",
     "commands/test_real_cohort_section.py::test_test_patients_affect_no_fitted_number_and_no_weight[most_variable]",
     "commands/test_restained_copy.py",
+    "commands/test_slide_vectors.py::test_crossval_and_its_baselines",
     "data/test_reading_process.py::test_a_signal_to_all_processes",
     "evaluation/test_shift.py::test_many_columns_of_few_patients",
     "evaluation/test_subgroup_gaps.py::test_the_interval_contains_the_true_gap_as_often",
-    "experiment/crossval/test_leakage_luad.py::test_absurd_test_patients_of_luad_do_not_change_any_fitted_bit[released_code]",
+    "experiment/crossval/test_leakage_luad.py",
+    "experiment/crossval/test_quiet.py::test_folds_in_separate_processes",
+    "experiment/test_fit_defaults.py::test_every_class_has_its_short_name_in_both_commands[crossval]",
     "experiment/export/test_files.py::test_other_aggregations_are_exported",
     "nn/test_compile.py::test_a_student_is_exported_for_bags_of_one_length",
     "nn/test_compile.py::test_a_whole_student_and_its_gradients_are_captured[prototypes]",
     "nn/test_compile.py::test_a_whole_student_and_its_gradients_are_captured[tissue attention]",
     "slides/stains/test_normalised_extraction.py::test_batches_readers_interruptions_and_shards_change_no_bit[vahadane]",
+    "test_real_inputs.py::test_the_grade_of_gbmlgg",
     "training/test_slots.py::test_programs_explain_the_factors",
 )
-"""Tests of many seconds that vary what another test tries, or simulate many cohorts: `make thorough` runs them, each week
-and before a release"""
+"""Slow tests that vary what another test tries, simulate many cohorts, or try benchmarks in small: `make thorough` runs
+them, each week and before a release"""
 
 DRAWN = (
     "evaluation/",

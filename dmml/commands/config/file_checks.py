@@ -10,7 +10,7 @@ from dmml.cohort.config_paths import named_files
 from dmml.commands.config.checked_command import CheckedCommand
 from dmml.commands.config.reading import option_values
 from dmml.errors import InputError
-from dmml.networks.checkpoint_content import check_is_there, read_hyper_parameters
+from dmml.networks.checkpoint_content import check_exists, read_hyper_parameters
 from dmml.training.checkpointing.named_checkpoints import named_checkpoints
 from dmml.writable import check_writable
 
@@ -67,7 +67,7 @@ def check_checkpoint(path: str | Path) -> None:
         InputError: The file does not exist, may not be read, is not an archive like those that `dmml fit` writes, or says
             something of its model that `check_content` refuses.
     """
-    check_is_there(path)
+    check_exists(path)
     try:
         with Path(path).open("rb") as file:
             is_archive = zipfile.is_zipfile(file)

@@ -10,6 +10,7 @@ import torch
 from html_page import Page
 
 from dmml.__main__ import main
+from dmml.evaluation.limits.survival_bounds import as_curve, last_day
 from dmml.experiment.load_model import load_model
 from dmml.networks.packing import pack, unpack
 
@@ -106,7 +107,7 @@ def test_promises_are_stated_or_the_reason_why_there_are_none(models, whole_slid
     [sentence] = whole_slide.record["limits"]["sentences"]
     assert "too few for 90 %, 9 are needed" in sentence
     model = load_model(models.best("student")).module
-    tau = model.fitted["conformal"]["tau"]
+    tau = last_day(as_curve(model.fitted["censoring"]), model.task.end)
     calibration = {"n": 40, "events": 2, "tau": tau, "total": 40.0, "scores": [0.01, 0.9], "weights": [3.5, 30.0]}
     checkpoint = with_fitted(models, tmp_path / "c.ckpt", conformal=calibration)
     assert predict(models.svs, "--ckpt_path", checkpoint, "--out", tmp_path / "o") == 0

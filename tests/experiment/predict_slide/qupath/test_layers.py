@@ -58,7 +58,7 @@ def test_attention_colours_the_tiles_of_a_model_without_a_backbone(answered):
             np.testing.assert_allclose(values, output.attention[m, s][0].numpy()[mask] * mask.sum(), rtol=1e-5)
         for layer in both:
             mean = np.mean(list(layer.measurements.values()), axis=0)
-            np.testing.assert_array_equal(layer.category == 0, mean > 1)
+            np.testing.assert_array_equal(layer.class_index == 0, mean > 1)
             assert layer.class_name(-1) == f"{m}x: below average attention"
 
 
@@ -72,7 +72,7 @@ def test_the_class_of_a_tile_is_the_direction_of_a_strong_contribution(answered)
             assert set(layer.measurements) == {"contribution, all parts", "contribution, tumor"}
             end = np.percentile(np.abs(values[: int(batch.bags[layer.magnification].mask.sum())]), 99)
             expected = [0 if v >= MIN_SHARE * end else 1 if v <= -MIN_SHARE * end else -1 for v in total]
-            assert layer.category.tolist() == expected
+            assert layer.class_index.tolist() == expected
             assert layer.class_name(0) == f"{layer.magnification}x: raises the risk"
             assert layer.class_name(1) == f"{layer.magnification}x: lowers the risk"
             red, blue = layer.colour[:, 0].astype(int), layer.colour[:, 2].astype(int)
@@ -83,7 +83,7 @@ def test_no_contribution_at_all_has_little_effect(answered):
     batch, answer, output = answered
     for each in tile_layers(with_scores(answer, batch, np.zeros(1000)), batch, output, TILE_UM).values():
         for layer in each:
-            assert set(layer.category.tolist()) == {-1}
+            assert set(layer.class_index.tolist()) == {-1}
 
 
 def test_clusters_are_the_classes_of_a_model_with_prototypes(answered):
@@ -92,7 +92,7 @@ def test_clusters_are_the_classes_of_a_model_with_prototypes(answered):
     both = replace(answer, prototypes=Prototypes(cluster))
     for each in tile_layers(both, batch, output, TILE_UM).values():
         for layer in each:
-            names = [layer.class_name(index)[5:] for index in layer.category.tolist()]
+            names = [layer.class_name(index)[5:] for index in layer.class_index.tolist()]
             labels = {"tumor cluster": "tumor", "TME cluster": "tme", "no cluster": "none"}
             assert [labels[name] for name in names] == list(layer.metadata["cluster"])
             colours = {
