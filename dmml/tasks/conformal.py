@@ -33,8 +33,8 @@ class Conformal:
     """Promises of a task; the base class promises nothing.
 
     Attributes:
-        level: Probability of the strongest promise, for which the patients must be enough (`min_sample`); None: for a task
-            that promises nothing.
+        level: Probability of the strongest promise. Nothing is calibrated with fewer patients than it needs
+            (`min_sample`); None: any number is enough.
     """
 
     level: ClassVar[float | None] = None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dmml.evaluation.limits.prediction_sets import too_few
 from dmml.evaluation.limits.quantiles import min_sample
+from dmml.tasks.conformal import Conformal
 from dmml.types import Batch
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ def conformal_calibration(model: SubspaceModule, data: MultimodalDataModule) -> 
     """
     promises = model.task.conformal()
     n_patients = sum(map(data.has_tissue, data.patients("val")))
-    if promises.level is None or not n_patients:
+    if type(promises) is Conformal or not n_patients:
         return {}
-    needed = min_sample(1 - promises.level)
-    if n_patients < needed:  # spares the fit of the backbone
+    # To find this out before the backbone is fitted spares the fit.
+    if promises.level is not None and n_patients < (needed := min_sample(1 - promises.level)):
         return {"n": n_patients, "reason": too_few(n_patients, needed, promises.level)}
     logits: list[Tensor] = []
     targets: list[dict[str, Tensor]] = []

@@ -77,19 +77,33 @@ def test_the_calibration_is_of_validation_patients_without_their_rna(tmp_path_fa
     assert calibration == fit_sets(torch.cat(no_rna).double().softmax(1).numpy(), target["label"].numpy())
 
 
-class NoPromises(Classification):
-    """A task that promises nothing."""
+class OwnPromises(Classification):
+    """A task whose promises are its own."""
+
+    promises = Conformal()
 
     def conformal(self):
-        return Conformal()
+        return self.promises
+
+
+class AnyNumber(Conformal):
+    """Promises something whatever the number of patients."""
+
+    def fit(self, logits, target, censoring):
+        return {"n": len(logits)}
 
 
 def test_no_backbone_is_fitted_for_a_calibration_that_cannot_be_made(tmp_path_factory, tmp_path, monkeypatch):
-    monkeypatch.setattr(SubspaceTeacher, "backbone_without_validation", None)
     task = Classification(["G2", "G3", "G4"])
     model, data = fitted_teacher(tmp_path_factory, tmp_path, task, {"label": "grade"})
+    custom = OwnPromises(["G2", "G3", "G4"])
+    custom.promises = AnyNumber()
+    task, model.task = model.task, custom
+    assert conformal_calibration(model, data) == {"n": len(data.patients("val"))}
+    model.task = task
+    monkeypatch.setattr(SubspaceTeacher, "backbone_without_validation", None)
     calibration = conformal_calibration(model, data)
     assert calibration["reason"].startswith(f"{calibration['n']} patients of the inner validation")
     assert calibration["n"] == len(data.patients("val"))
-    model.task = NoPromises(["G2", "G3", "G4"])
+    custom.promises, model.task = Conformal(), custom
     assert conformal_calibration(model, data) == {}
