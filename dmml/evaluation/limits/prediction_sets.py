@@ -35,7 +35,7 @@ def fit_sets(probability: NDArray, label: NDArray[np.int64], level: float = LEVE
     limit = upper_limit(1 - probability[np.arange(len(label)), label], 1 - level)
     calibration: dict[str, Any] = {"n": len(label), "level": level, "limit": limit}
     if limit is None:
-        calibration["reason"] = too_few(len(label), min_sample(1 - level), level)
+        calibration["reason"] = too_few(len(label), level)
     return calibration
 
 
@@ -54,9 +54,9 @@ def prediction_set(calibration: Mapping[str, Any], probability: NDArray, classes
     return [classes[i] for i in members]
 
 
-def too_few(n: int, needed: int, level: float) -> str:
-    """State that there are too few patients for a level, as a clause."""
+def too_few(n: int, level: float) -> str:
+    """State that n patients are too few for a promise with this probability, as a clause."""
     return (
         f"{n} patient{'s' * (n != 1)} of the inner validation with slides and a known outcome are too few for "
-        f"{100 * level:g} %, {needed} are needed"
+        f"{100 * level:g} %, {min_sample(1 - level)} are needed"
     )

@@ -80,7 +80,7 @@ def fit_bounds(
         "weights": [float(value) for value in weight[order]],
     }
     if calibration["total"] < min_sample(1 - LEVELS[0]):
-        calibration["reason"] = too_few(len(time), min_sample(1 - LEVELS[0]), LEVELS[0])
+        calibration["reason"] = too_few(len(time), LEVELS[0])
     return calibration
 
 

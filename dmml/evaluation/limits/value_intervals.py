@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmml.evaluation.limits.prediction_sets import LEVEL, too_few
-from dmml.evaluation.limits.quantiles import min_sample, upper_limit
+from dmml.evaluation.limits.quantiles import upper_limit
 
 
 def fit_intervals(predicted: NDArray, value: NDArray, level: float = LEVEL) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def fit_intervals(predicted: NDArray, value: NDArray, level: float = LEVEL) -> d
     limit = upper_limit(np.abs(value - predicted), 1 - level)
     calibration: dict[str, Any] = {"n": len(value), "level": level, "limit": limit}
     if limit is None:
-        calibration["reason"] = too_few(len(value), min_sample(1 - level), level)
+        calibration["reason"] = too_few(len(value), level)
     return calibration
 
 

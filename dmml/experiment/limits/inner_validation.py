@@ -38,8 +38,8 @@ def conformal_calibration(model: SubspaceModule, data: MultimodalDataModule) -> 
     if type(promises) is Conformal or not n_patients:
         return {}
     # To find this out before the backbone is fitted spares the fit.
-    if promises.level is not None and n_patients < (needed := min_sample(1 - promises.level)):
-        return {"n": n_patients, "reason": too_few(n_patients, needed, promises.level)}
+    if promises.level is not None and n_patients < min_sample(1 - promises.level):
+        return {"n": n_patients, "reason": too_few(n_patients, promises.level)}
     logits: list[Tensor] = []
     targets: list[dict[str, Tensor]] = []
     with model.backbone_without_validation(data), torch.inference_mode():
